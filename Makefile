@@ -1,0 +1,53 @@
+# make demo    podrate's main job, seen: a label, a patch, a limit in the kernel, a live change (root, no cluster)
+# make test    every test: unit, kernel, webhook, and a real Kubernetes cluster (root; the first run builds it)
+# make lint    ruff, mypy, import layers, clang-format, and that the committed BPF objects are what their source makes
+# make bpf     rebuild bpf/build from bpf/src
+#
+# Each installs what it needs: system packages by apt, Python packages into .venv.
+
+SHELL := /bin/bash
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PACKAGES := .ci/packages
+
+.PHONY: demo test lint format bpf clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.demo
+	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1
+	$(PYTHON) -m demo
+
+test: $(VENV)/.test
+	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1 cc:gcc bpftool:bpftool \
+	  clang-14:clang-14 llvm-strip-14:llvm-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev
+	$(PYTHON) -m pytest $(ARGS)
+
+lint: $(VENV)/.lint
+	$(PACKAGES) clang-format-14:clang-format-14
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	clang-format-14 --dry-run -Werror bpf/src/*.[ch] bench/*.c
+
+format: $(VENV)/.lint
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+	clang-format-14 -i bpf/src/*.[ch] bench/*.c
+
+bpf:
+	$(PACKAGES) clang-14:clang-14 llvm-strip-14:llvm-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev
+	$(MAKE) -C bpf/src
+
+clean:
+	rm -rf build $(VENV)
+
+# One environment, grown by what each target needs; the stamp says which extras are in.
+$(VENV)/.demo: EXTRAS := demo
+$(VENV)/.test: EXTRAS := test
+$(VENV)/.lint: EXTRAS := test,lint
+$(VENV)/.%: pyproject.toml constraints.txt
+	$(PACKAGES) python3:python3 ensurepip:python3-venv
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $@

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * podrate.h: what the BPF programs and user space (loader/shaper.py) share: the maps' values.
+ *
+ * Time is kept in ticks of 1/64 ns: at 1 Tbit/s a byte lasts half a tick, and a clock of 64 bits still runs for nine
+ * years of uptime. Every field is 64 bits wide, so that the layout is the same on every
+ * architecture and needs no packing; tests/unit/test_layout.py compares it with user space's through the BTF.
+ */
+#ifndef PODRATE_H
+#define PODRATE_H
+
+#define PODRATE_TICK_SHIFT 6 /* ticks = ns << 6 */
+
+enum podrate_direction {
+	PODRATE_EGRESS = 0,
+	PODRATE_INGRESS = 1,
+	PODRATE_DIRECTIONS = 2,
+};
+
+/* A limit as the data path needs it. User space writes it whole and never changes it in place. */
+struct podrate_limit {
+	__u64 rate; /* bit/s; 0 is no limit, and then nothing below is read */
+	__u64 byte_mult; /* a byte lasts byte_mult >> byte_shift ticks; byte_mult < 2^32 */
+	__u64 byte_shift; /* at most 32 */
+	__u64 burst; /* ticks of credit that an idle bucket holds */
+	__u64 mark; /* ticks of debt above which congestion is signalled */
+	__u64 horizon_control; /* ticks of debt up to which a packet is admitted, by its class */
+	__u64 horizon_tcp;
+	__u64 horizon_other;
+	__u64 price_unit; /* ticks of price at which a lone flow may send at the whole rate */
+	__u64 price_most; /* ticks of price that are never exceeded */
+	__u64 reserved[6];
+};
+
+/*
+ * A bucket: the limit, and the clock that runs by it. They change together: user space writes a new limit with fresh
+ * clocks into the idle one of two buckets, then names it in `active`. No packet ever sees the new rate with the old
+ * debt (from 8 bit/s to 100 Mbit/s, that debt once stood for 1042 s), or half of a rate.
+ */
+struct podrate_bucket {
+	struct podrate_limit limit;
+	__u64 tat; /* ticks: theoretical arrival time, when the bucket's debt will have been served */
+	__u64 price; /* ticks: a second clock, slightly slower, that sets what each TCP flow may send */
+	__u64 grain; /* ticks: what the largest of the last packets cost */
+	__u64 pad[5]; /* these are written for each packet: keep them off others' cache lines */
+};
+
+#define PODRATE_BUCKETS 4 /* two for each direction: direction * 2 + active[direction] */
+
+/* Per CPU; the sum is the truth. Bytes are wire bytes (see wire_length). */
+struct podrate_counters {
+	__u64 passed_packets;
+	__u64 passed_bytes;
+	__u64 dropped_packets;
+	__u64 dropped_bytes;
+	__u64 marked_packets; /* passed too, and told to slow down */
+	__u64 exempt_packets; /* loopback: passed, and not counted above */
+};
+
+#endif /* PODRATE_H */

@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * shaper.bpf.c: a limit on what a cgroup sends and receives.
+ *
+ * Attached to the pod's cgroup, and with it to every child. podrate_egress and podrate_ingress charge each packet
+ * to a virtual clock: a token bucket in one word, shared by all CPUs without a lock. Nothing can queue here, and a
+ * TCP sender whose packets are dropped in its own host stalls for 200 ms; so podrate_sockops paces every TCP socket
+ * to its share of the limit, and the bucket seldom has anything to drop.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "podrate.h"
+
+#define LOOPBACK_IFINDEX 1 /* in every network namespace: include/net/flow.h */
+
+/* asm-generic/socket.h, bits/socket.h and netinet/tcp.h, which drag in a libc */
+#define AF_INET 2
+#define SOL_SOCKET 1
+#define SO_MAX_PACING_RATE 47
+#define SOL_TCP 6
+
+/* Once, here, and whole: others write it at the same time. */
+#define READ(field) (*(volatile typeof(field) *)&(field))
+
+#define TICKS_OF_US(us) ((us)*1000 << PODRATE_TICK_SHIFT)
+#define TICKS_OF_MS(ms) TICKS_OF_US((ms)*1000ULL)
+
+#define SEGMENT 1448 /* bytes of payload in a full TCP segment with timestamps on Ethernet */
+#define LEAST_PACE 256 /* bytes/s: a full segment every 6 s still finds out that the price has fallen */
+#define UNPACED 0xffffffffULL /* bytes/s: the greatest SO_MAX_PACING_RATE of 32 bits, and the kernel's "none" */
+
+/* Return values: kernel/bpf/cgroup.c, __cgroup_bpf_run_filter_skb. */
+enum verdict {
+	INGRESS_DROP = 0,
+	PASS = 1,
+	/*
+	 * Egress drops with congestion notification. Plain 0 drops too, but then the sender of a datagram gets
+	 * EPERM, which programs take for a firewall and give up on.
+	 */
+	EGRESS_DROP = 2,
+	EGRESS_PASS_CONGESTED = 3, /* the TCP sender reduces its window, as after an ECN echo */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PODRATE_BUCKETS);
+	__type(key, __u32);
+	__type(value, struct podrate_bucket);
+} buckets SEC(".maps");
+
+/* Which of its two buckets a direction uses: 0 or 1. Only ever one byte of it changes, so a reader can't see a mix. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PODRATE_DIRECTIONS);
+	__type(key, __u32);
+	__type(value, __u32);
+} active SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, PODRATE_DIRECTIONS);
+	__type(key, __u32);
+	__type(value, struct podrate_counters);
+} counters SEC(".maps");
+
+/* What the shaper needs to know of a packet. */
+struct packet {
+	__u32 header; /* bytes of network and transport header that each segment of a GSO packet repeats */
+	bool tcp;
+};
+
+static __always_inline struct packet parse(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct packet packet = {};
+	__u8 protocol = 0;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		struct iphdr *ip = data;
+
+		if ((void *)(ip + 1) > end)
+			return packet;
+		protocol = ip->protocol;
+		packet.header = sizeof(*ip);
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		struct ipv6hdr *ip = data;
+
+		if ((void *)(ip + 1) > end)
+			return packet;
+		protocol = ip->nexthdr;
+		packet.header = sizeof(*ip);
+	}
+	packet.tcp = protocol == IPPROTO_TCP;
+	packet.header += packet.tcp ? 32 : 8; /* TCP with its timestamps; UDP */
+	return packet;
+}
+
+/*
+ * Bytes that this packet will take on an Ethernet wire. A GSO packet is many segments there, each with headers
+ * of its own: counting only skb->len would be 4 % low.
+ */
+static __always_inline __u64 wire_length(struct __sk_buff *skb, const struct packet *packet)
+{
+	__u64 segments = skb->gso_segs > 1 ? skb->gso_segs : 1;
+
+	return skb->len + (segments - 1) * packet->header + segments * ETH_HLEN;
+}
+
+/*
+ * Debt up to which a packet is admitted. By class, not by length: any packet is admitted whole while the debt is
+ * below the horizon, and its own cost may then exceed it; else a 64 kB GSO packet could never pass at 1 Mbit/s.
+ */
+static __always_inline __s64 horizon(const struct podrate_limit *limit, __u64 length, const struct packet *packet)
+{
+	/*
+	 * Read all three: else the compiler selects an address, and a loader without CAP_PERFMON may not do
+	 * arithmetic with a pointer on two paths (kernel/bpf/verifier.c, sanitize_ptr_alu).
+	 */
+	__s64 control = READ(limit->horizon_control), tcp = READ(limit->horizon_tcp),
+	      other = READ(limit->horizon_other);
+
+	/* ACKs, SYNs, DNS: losing one costs its connection far more than it costs the link. */
+	if (length <= 140)
+		return control;
+	return packet->tcp ? tcp : other;
+}
+
+#define OVER_HORIZON (-1)
+
+/*
+ * The virtual clock (GCRA, ITU-T I.371 annex A): `tat` is when all that was admitted will have been sent at the
+ * limit. Its distance from now is the debt, negative when the bucket holds credit.
+ *
+ * Returns the debt in ticks before this packet (0 while there is credit) and charges it, or OVER_HORIZON and
+ * charges nothing.
+ */
+static __always_inline __s64 admit(__u64 *tat, __u64 now, __u64 cost, __s64 burst, __s64 horizon)
+{
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		__u64 seen = READ(*tat);
+		/* Signed: another CPU, whose clock read is later than ours, may have moved the bucket past us. */
+		__s64 debt = seen - now;
+
+		if (debt < -burst)
+			debt = -burst;
+		if (debt > horizon)
+			return OVER_HORIZON;
+		if (__sync_val_compare_and_swap(tat, seen, now + debt + cost) == seen)
+			return debt > 0 ? debt : 0;
+	}
+	/* Lost four races: so others were admitted just now. Charge it, and let the next packet pay. */
+	__sync_fetch_and_add(tat, cost);
+	return 0;
+}
+
+/*
+ * The congestion price: a second virtual clock that drops nothing. It runs ahead of now while the packets admitted
+ * come faster than 128/129 of the limit, the faster the more debt there is, and falls behind while they come slower;
+ * each TCP socket is paced by how far ahead it is (see pace). So N busy flows settle where the price makes each
+ * send 1/N, idle ones cost nothing, and no table of flows is kept. (Price-based rate control: Kelly, Maulloo and
+ * Tan, "Rate control for communication networks", 1998; the integral and the debt term as in RFC 8034, PIE.)
+ */
+static __always_inline void raise_price(struct podrate_bucket *bucket, __u64 now, __u64 cost, __u64 debt)
+{
+	__u64 seen = READ(bucket->price);
+	__s64 ahead = seen - now;
+
+	/* cost * (1 + 1/128 + debt / 537 ms), in an order that can't overflow */
+	cost += (cost >> 7) + ((cost >> 10) * (debt >> 10) >> 15);
+	if (ahead < 0)
+		__sync_val_compare_and_swap(&bucket->price, seen, now + cost);
+	else if (ahead < (__s64)bucket->limit.price_most)
+		__sync_fetch_and_add(&bucket->price, cost);
+}
+
+/*
+ * A sender hears of price and debt right after its own packet, when they are highest. That is harmless while packets
+ * are small, and TCP cuts them to a millisecond of its pacing rate; but those that it built before (64 kB, queued
+ * when the limit was higher) last 52 ms at 10 Mbit/s, and taking that for congestion would slow it to a fourth.
+ * Races only lose a sample.
+ */
+static __always_inline void note_grain(struct podrate_bucket *bucket, __u64 cost)
+{
+	__u64 grain = READ(bucket->grain);
+
+	if (cost > grain)
+		grain = cost;
+	else
+		grain -= (grain - cost) >> 4;
+	*(volatile __u64 *)&bucket->grain = grain;
+}
+
+static __always_inline struct podrate_bucket *bucket_of(const __u32 direction)
+{
+	__u32 key = direction;
+	__u32 *which = bpf_map_lookup_elem(&active, &key);
+
+	if (!which)
+		return NULL;
+	key = direction * 2 + (*which & 1);
+	return bpf_map_lookup_elem(&buckets, &key);
+}
+
+static __always_inline int shape(struct __sk_buff *skb, const __u32 direction)
+{
+	__u32 key = direction;
+	struct podrate_counters *count = bpf_map_lookup_elem(&counters, &key);
+	struct podrate_bucket *bucket = bucket_of(direction);
+
+	if (!count || !bucket)
+		return PASS; /* can't happen: array maps hold every index */
+	if (skb->ifindex == LOOPBACK_IFINDEX) {
+		count->exempt_packets++; /* the pod talking to itself, whatever address it uses */
+		return PASS;
+	}
+
+	const struct podrate_limit *limit = &bucket->limit;
+	struct packet packet = parse(skb);
+	__u64 length = wire_length(skb, &packet);
+
+	if (!limit->rate) {
+		count->passed_packets++;
+		count->passed_bytes += length;
+		return PASS;
+	}
+
+	__u64 cost = length * limit->byte_mult >> (limit->byte_shift & 63);
+	__u64 now = bpf_ktime_get_ns() << PODRATE_TICK_SHIFT;
+	__s64 debt = admit(&bucket->tat, now, cost, limit->burst, horizon(limit, length, &packet));
+
+	if (debt == OVER_HORIZON) {
+		count->dropped_packets++;
+		count->dropped_bytes += length;
+		return direction == PODRATE_EGRESS ? EGRESS_DROP : INGRESS_DROP;
+	}
+	count->passed_packets++;
+	count->passed_bytes += length;
+	if (direction == PODRATE_EGRESS) {
+		raise_price(bucket, now, cost, debt);
+		note_grain(bucket, cost);
+	}
+	if (debt <= (__s64)limit->mark)
+		return PASS;
+	if (bpf_skb_ecn_set_ce(skb)) {
+		count->marked_packets++;
+		return PASS;
+	}
+	if (direction == PODRATE_EGRESS && packet.tcp) {
+		count->marked_packets++;
+		return EGRESS_PASS_CONGESTED;
+	}
+	return PASS;
+}
+
+SEC("cgroup_skb/egress")
+int podrate_egress(struct __sk_buff *skb)
+{
+	return shape(skb, PODRATE_EGRESS);
+}
+
+SEC("cgroup_skb/ingress")
+int podrate_ingress(struct __sk_buff *skb)
+{
+	return shape(skb, PODRATE_INGRESS);
+}
+
+/* What we set on a socket, so that it is set again only when it should differ. */
+struct paced {
+	__u64 pacing_rate; /* bytes/s; 0: none yet */
+	__u32 window; /* segments */
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct paced);
+} sockets SEC(".maps");
+
+/* A connection of the pod with itself never meets the bucket: it stays as it is. */
+static __always_inline bool to_itself(const struct bpf_sock_ops *ops)
+{
+	if (ops->family == AF_INET)
+		return ops->remote_ip4 == ops->local_ip4 ||
+		       (ops->remote_ip4 & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+	return ops->remote_ip6[0] == ops->local_ip6[0] && ops->remote_ip6[1] == ops->local_ip6[1] &&
+	       ops->remote_ip6[2] == ops->local_ip6[2] && ops->remote_ip6[3] == ops->local_ip6[3];
+}
+
+/*
+ * What one socket may send, in bytes/s: 5/4 of the limit divided by the price, in units in which a lone flow that
+ * uses the whole limit pays 5/4. Less while the bucket is in debt, so that the debt is served.
+ */
+static __always_inline __u64 share(const struct bpf_sock_ops *ops, const struct podrate_bucket *bucket)
+{
+	const struct podrate_limit *limit = &bucket->limit;
+	__u64 now = bpf_ktime_get_ns() << PODRATE_TICK_SHIFT;
+	__s64 price = READ(bucket->price) - now;
+	__s64 debt = READ(bucket->tat) - now;
+	__u64 rate = (limit->rate >> 3) + (limit->rate >> 5);
+	__u64 unit = limit->price_unit, grain = READ(bucket->grain);
+	__u64 quarter_rtt = TICKS_OF_US((__u64)(ops->srtt_us >> 5)); /* srtt_us is in 1/8 us */
+	__u64 drain = limit->price_unit * 8;
+
+	/* A flow hears of the price once a round trip: the longer that is, the slower it must react to it. */
+	if (quarter_rtt > TICKS_OF_MS(16))
+		quarter_rtt = TICKS_OF_MS(16);
+	if (unit < quarter_rtt)
+		unit = quarter_rtt;
+	if (unit < grain)
+		unit = grain;
+	debt -= grain; /* its own last packet, see note_grain */
+	if (drain < TICKS_OF_MS(20))
+		drain = TICKS_OF_MS(20);
+	if (price > (__s64)unit)
+		rate = rate * 256 / ((__u64)price * 256 / unit);
+	if (debt > 0)
+		rate = rate * 256 / (256 + (__u64)debt * 256 / drain);
+	return rate;
+}
+
+static __always_inline void pace(struct bpf_sock_ops *ops, const struct podrate_bucket *bucket, struct paced *paced)
+{
+	__u64 rate = UNPACED, change;
+
+	if (bucket->limit.rate) {
+		rate = share(ops, bucket);
+		if (rate < LEAST_PACE)
+			rate = LEAST_PACE;
+		if (rate > UNPACED)
+			rate = UNPACED;
+	}
+	change = rate > paced->pacing_rate ? rate - paced->pacing_rate : paced->pacing_rate - rate;
+	if (change >= (paced->pacing_rate >> 4) && change) {
+		__u32 value = rate;
+
+		paced->pacing_rate = rate;
+		bpf_setsockopt(ops, SOL_SOCKET, SO_MAX_PACING_RATE, &value, sizeof(value));
+	}
+	if (!bucket->limit.rate)
+		return;
+
+	/*
+	 * Twice what the whole limit has in flight at this round trip, and 6: more would only be a burst. Never
+	 * lowered again, for a window that shrinks under what is in flight sends nothing at all.
+	 */
+	__u64 window = (bucket->limit.rate >> 3) * ((ops->srtt_us >> 3) + 1000) / 1000000 * 2 / SEGMENT + 6;
+
+	if (window > 60000)
+		window = 60000;
+	if (window > paced->window + (paced->window >> 2)) {
+		int value = window;
+
+		paced->window = window;
+		bpf_setsockopt(ops, SOL_TCP, TCP_BPF_SNDCWND_CLAMP, &value, sizeof(value));
+	}
+}
+
+SEC("sockops")
+int podrate_sockops(struct bpf_sock_ops *ops)
+{
+	struct podrate_bucket *bucket;
+	struct bpf_sock *socket = ops->sk;
+	struct paced *paced;
+
+	if (!socket)
+		return 1;
+	switch (ops->op) {
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		if (to_itself(ops))
+			return 1;
+		paced = bpf_sk_storage_get(&sockets, socket, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+		bucket = bucket_of(PODRATE_EGRESS);
+		if (!paced || !bucket)
+			return 1;
+		/* Also while there is no limit: there may be one before the connection ends. */
+		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_RTT_CB_FLAG);
+		if (bucket->limit.rate) {
+			/* At most 50 ms of the limit at once, if that is less than the kernel's 10 segments. */
+			int window = (bucket->limit.rate >> 3) / 20 / SEGMENT;
+
+			if (window < 2)
+				window = 2;
+			if (window < 10)
+				bpf_setsockopt(ops, SOL_TCP, TCP_BPF_IW, &window, sizeof(window));
+		}
+		pace(ops, bucket, paced);
+		return 1;
+	case BPF_SOCK_OPS_RTT_CB:
+		paced = bpf_sk_storage_get(&sockets, socket, NULL, 0);
+		bucket = bucket_of(PODRATE_EGRESS);
+		if (paced && bucket)
+			pace(ops, bucket, paced);
+		return 1;
+	}
+	return 1;
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,225 @@
+"""BPF objects, maps, programs and cgroup attachments: a small typed API in the manner of cilium/ebpf.
+
+`ObjectSpec` is an ELF that was read; `Object` is what the kernel holds. Whatever holds a kernel resource is a
+context manager. Errors carry errno.
+"""
+
+import ctypes
+import os
+from ctypes import byref, c_uint32
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from loader.libbpf import MapInfo, OpenOptions, ProgramInfo, lib
+
+# enum bpf_attach_type and attach flags of linux/bpf.h
+CGROUP_INET_INGRESS = 0
+CGROUP_INET_EGRESS = 1
+CGROUP_SOCK_OPS = 3
+EXCLUSIVE = 0  # flags 0: no other program here, none below
+ALLOW_MULTI = 2
+
+_LOG_SIZE = (16 << 20) - 1  # bytes: the most that every kernel takes (UINT_MAX >> 8, kernel/bpf/verifier.c)
+
+
+class BpfError(OSError):
+    """The kernel or libbpf refused: `errno`, and `operation`, what was asked."""
+
+    def __init__(self, errno: int, operation: str) -> None:
+        super().__init__(errno, os.strerror(errno))
+        self.operation = operation
+
+    def __str__(self) -> str:
+        return f"{self.operation}: {self.strerror}"
+
+
+class VerifierError(BpfError):
+    """The verifier rejected a program: `summary` is the log's telling line, `log` the whole of it."""
+
+    def __init__(self, errno: int, operation: str, log: str) -> None:
+        super().__init__(errno, operation)
+        self.log = log
+        lines = [line for line in log.splitlines() if line and not line.startswith(("processed ", "-- "))]
+        self.summary = lines[-1] if lines else self.strerror or ""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}: {self.summary}"
+
+
+def _check(result: int, operation: str) -> int:
+    if result < 0:
+        raise BpfError(-result, operation)
+    return result
+
+
+def libbpf_version() -> str:
+    """The version of the library in use, for example "1.1"."""
+    return f"{lib.libbpf_major_version()}.{lib.libbpf_minor_version()}"
+
+
+class Map:
+    """An array or per-CPU array map, by file descriptor. Keys are indices, values are bytes."""
+
+    def __init__(self, fd: int, owned: bool = False) -> None:
+        self.fd = fd
+        self._owned = owned
+        info = MapInfo()
+        _object_info(fd, info)
+        self.id: int = info.id
+        self.name: str = info.name.decode()
+        self.value_size: int = info.value_size
+        per_cpu = info.type == 6  # BPF_MAP_TYPE_PERCPU_ARRAY: each CPU's value starts at a multiple of 8
+        cpus = lib.libbpf_num_possible_cpus() if per_cpu else 1
+        self._size = -(-self.value_size // 8) * 8 * cpus if per_cpu else self.value_size
+
+    def __getitem__(self, index: int) -> bytes:
+        """The value at `index`; of a per-CPU map, the values of all CPUs one after the other."""
+        value = ctypes.create_string_buffer(self._size)
+        _check(lib.bpf_map_lookup_elem(self.fd, byref(c_uint32(index)), value), f"read map {self.name}[{index}]")
+        return value.raw
+
+    def __setitem__(self, index: int, value: bytes) -> None:
+        if len(value) != self._size:
+            raise ValueError(f"map {self.name} takes {self._size} bytes, not {len(value)}")
+        _check(lib.bpf_map_update_elem(self.fd, byref(c_uint32(index)), value, 0), f"write map {self.name}[{index}]")
+
+    def close(self) -> None:
+        """Close the descriptor, if it is ours and not a loaded object's."""
+        if self._owned:
+            os.close(self.fd)
+            self._owned = False
+
+
+class Program:
+    """A loaded program, by file descriptor."""
+
+    def __init__(self, fd: int, owned: bool = False) -> None:
+        self.fd = fd
+        self._owned = owned
+        info = ProgramInfo()
+        _object_info(fd, info)
+        self.id: int = info.id
+        self.name: str = info.name.decode()
+        self._map_count: int = info.nr_map_ids
+
+    @classmethod
+    def by_id(cls, program_id: int) -> Self:
+        """The program with this id. Needs CAP_SYS_ADMIN."""
+        return cls(_check(lib.bpf_prog_get_fd_by_id(program_id), f"open BPF program {program_id}"), owned=True)
+
+    def maps(self) -> dict[str, Map]:
+        """The maps that this program uses, by name, each to be closed. Needs CAP_SYS_ADMIN."""
+        ids = (c_uint32 * self._map_count)()
+        info = ProgramInfo(nr_map_ids=self._map_count, map_ids=ctypes.addressof(ids))
+        _object_info(self.fd, info)
+        found = (Map(_check(lib.bpf_map_get_fd_by_id(i), f"open BPF map {i}"), owned=True) for i in ids)
+        return {each.name: each for each in found}
+
+    def close(self) -> None:
+        """Close the descriptor, if it is ours and not a loaded object's."""
+        if self._owned:
+            os.close(self.fd)
+            self._owned = False
+
+
+def _object_info(fd: int, info: ctypes.Structure) -> None:
+    size = c_uint32(ctypes.sizeof(info))
+    _check(lib.bpf_obj_get_info_by_fd(fd, byref(info), byref(size)), "read a BPF object's info")
+
+
+class Object:
+    """What the kernel holds of an object: maps and programs live while it is open or something refers to them."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle: int | None = handle
+
+    def map(self, name: str) -> Map:
+        """The map of this name; KeyError if the object has none."""
+        fd = lib.bpf_object__find_map_fd_by_name(self._handle, name.encode())
+        if fd < 0:
+            raise KeyError(name)
+        return Map(fd)
+
+    def program(self, name: str) -> Program:
+        """The program of this name; KeyError if the object has none."""
+        pointer = lib.bpf_object__find_program_by_name(self._handle, name.encode())
+        if not pointer:
+            raise KeyError(name)
+        return Program(lib.bpf_program__fd(pointer))
+
+    def close(self) -> None:
+        """Close every descriptor. What is attached stays attached."""
+        if self._handle is not None:
+            lib.bpf_object__close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class ObjectSpec:
+    """A BPF ELF file that was read and can be loaded."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def load(self) -> Object:
+        """Load maps and programs into the kernel. Raises VerifierError with the whole log, or BpfError."""
+        handle, errno = self._load(OpenOptions(sz=ctypes.sizeof(OpenOptions)))
+        if handle is not None:
+            return Object(handle)
+        # Only now is a log worth its memory: do it once more, with one.
+        buffer = ctypes.create_string_buffer(_LOG_SIZE)
+        options = OpenOptions(
+            sz=ctypes.sizeof(OpenOptions), kernel_log_buf=ctypes.addressof(buffer), kernel_log_size=_LOG_SIZE
+        )
+        handle, errno = self._load(options)
+        if handle is not None:
+            return Object(handle)
+        operation = f"load {self.path}"
+        log = buffer.value.decode(errors="replace")
+        raise VerifierError(errno, operation, log) if log else BpfError(errno, operation)
+
+    def _load(self, options: OpenOptions) -> tuple[int | None, int]:
+        handle = lib.bpf_object__open_file(os.fsencode(self.path), byref(options))
+        if not handle:
+            raise BpfError(ctypes.get_errno(), f"open {self.path}")
+        if (result := lib.bpf_object__load(handle)) < 0:
+            lib.bpf_object__close(handle)
+            return None, -result
+        return handle, 0
+
+
+class Attachments(NamedTuple):
+    """The programs attached to one hook of one cgroup itself (not those it inherits)."""
+
+    flags: int  # EXCLUSIVE or ALLOW_MULTI
+    programs: tuple[int, ...]  # ids, in the order in which they run
+
+
+def attach(program: Program, cgroup_fd: int, attach_type: int, flags: int) -> None:
+    """Attach to a cgroup; with flags EXCLUSIVE an exclusive program that is already there is replaced atomically.
+
+    The attachment belongs to the cgroup: it stays when this process ends and goes when the cgroup is removed.
+    Raises BpfError with EPERM where a parent has an exclusive program, or programs here were attached otherwise.
+    """
+    _check(lib.bpf_prog_attach(program.fd, cgroup_fd, attach_type, flags), f"attach {program.name}")
+
+
+def detach(program: Program, cgroup_fd: int, attach_type: int) -> None:
+    """Detach `program` from a cgroup."""
+    _check(lib.bpf_prog_detach2(program.fd, cgroup_fd, attach_type), f"detach {program.name}")
+
+
+def attachments(cgroup_fd: int, attach_type: int) -> Attachments:
+    """What is attached to a cgroup itself. Needs CAP_NET_ADMIN."""
+    room = 64  # BPF_CGROUP_MAX_PROGS of kernel/bpf/cgroup.c
+    flags, count, ids = c_uint32(), c_uint32(room), (c_uint32 * room)()
+    result = lib.bpf_prog_query(cgroup_fd, attach_type, 0, byref(flags), ids, byref(count))
+    _check(result, "query a cgroup's BPF programs")
+    return Attachments(flags.value, tuple(ids[: count.value]))

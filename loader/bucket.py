@@ -1,0 +1,128 @@
+"""A Limit as the kernel holds it: the buckets' parameters, writing them, reading them and the counters back.
+
+Mirrors bpf/src/podrate.h.
+"""
+
+import struct
+from typing import NamedTuple
+
+from bandwidth.limit import Limit
+from loader import bpf
+
+EGRESS, INGRESS = 0, 1  # enum podrate_direction
+DIRECTIONS = (EGRESS, INGRESS)
+DIRECTION_NAMES = ("egress", "ingress")
+
+TICKS = 64  # a nanosecond
+_MS = 1_000_000 * TICKS
+_NEVER = 1 << 62  # ticks: a debt that no clock reaches
+
+_LIMIT = struct.Struct("=10Q")  # struct podrate_limit, less what is reserved
+_BUCKET = struct.Struct("=10Q 6Q 8Q")  # struct podrate_bucket: a limit, the clocks
+_COUNTERS = struct.Struct("=6Q")  # struct podrate_counters
+_WORD = struct.Struct("=I")
+
+
+class BucketLimit(NamedTuple):
+    """struct podrate_limit: the fields in its order, times in ticks of 1/64 ns."""
+
+    rate: int
+    byte_mult: int
+    byte_shift: int
+    burst: int
+    mark: int
+    horizon_control: int
+    horizon_tcp: int
+    horizon_other: int
+    price_unit: int
+    price_most: int
+
+
+def bucket_limit(rate: int | None, direction: int) -> BucketLimit:
+    """The parameters of a bucket for `rate` bit/s; None is no limit.
+
+    Times, not bytes: what they are for (a round trip, a scheduler's tick, an interrupt's batch) does not
+    depend on the rate. Only where a few packets last longer do packets decide. design.md section 4 has the
+    measurements.
+    """
+    if rate is None:
+        return BucketLimit(*[0] * len(BucketLimit._fields))
+
+    def lasts(size: int) -> int:
+        return size * 8 * 1_000_000_000 * TICKS // rate
+
+    # As precise as 32 bits allow; rounded up, so that the limit is never exceeded by rounding.
+    shift = 0
+    while shift < 32 and (8_000_000_000 * TICKS << (shift + 1)) // rate < 1 << 32:
+        shift += 1
+    mult = -(-(8_000_000_000 * TICKS << shift) // rate)
+
+    unit = max(5 * _MS, lasts(12 * 1514))  # a dozen packets, or some of a scheduler's ticks
+    if direction == EGRESS:
+        burst, mark, horizon_tcp = 10 * _MS, max(50 * _MS, 2 * unit), max(100 * _MS, 4 * unit)
+    else:
+        # What arrives can't be told to wait, only lost: allow a window's worth of burst before that.
+        burst, mark, horizon_tcp = 100 * _MS, _NEVER, max(100 * _MS, lasts(64_000))
+    return BucketLimit(
+        rate=rate,
+        byte_mult=mult,
+        byte_shift=shift,
+        burst=burst,
+        mark=mark,
+        horizon_control=1000 * _MS,
+        horizon_tcp=horizon_tcp,
+        horizon_other=max(10 * _MS, lasts(8000)),
+        price_unit=unit,
+        price_most=20_000 * _MS,
+    )
+
+
+class Counters(NamedTuple):
+    """struct podrate_counters, summed over the CPUs. Bytes are wire bytes."""
+
+    passed_packets: int
+    passed_bytes: int
+    dropped_packets: int
+    dropped_bytes: int
+    marked_packets: int
+    exempt_packets: int
+
+
+class Buckets:
+    """The maps of one shaper: the limit in force, and the counters."""
+
+    MAPS = ("buckets", "active", "counters")
+
+    def __init__(self, buckets: bpf.Map, active: bpf.Map, counters: bpf.Map) -> None:
+        self._buckets = buckets
+        self._active = active
+        self._counters = counters
+
+    def limit(self) -> Limit:
+        """The limit in force, read from the kernel."""
+        rates = [_LIMIT.unpack_from(self._buckets[self._index(direction)])[0] or None for direction in DIRECTIONS]
+        return Limit(*rates)
+
+    def set(self, limit: Limit) -> None:
+        """Put a limit in force. A direction whose rate stays keeps its clock; the other starts with a fresh one."""
+        for direction, rate in zip(DIRECTIONS, (limit.egress, limit.ingress), strict=True):
+            wanted = bucket_limit(rate, direction)
+            index = self._index(direction)
+            if _LIMIT.unpack_from(self._buckets[index]) == wanted:
+                continue
+            # Written whole into the idle bucket, then named: see struct podrate_bucket.
+            self._buckets[index ^ 1] = _BUCKET.pack(*wanted, *[0] * 14)
+            self._active[direction] = _WORD.pack((index ^ 1) & 1)
+
+    def counters(self, direction: int) -> Counters:
+        """The counters of one direction since the shaper was loaded."""
+        return Counters(*map(sum, zip(*_COUNTERS.iter_unpack(self._counters[direction]), strict=True)))
+
+    def _index(self, direction: int) -> int:
+        (which,) = _WORD.unpack(self._active[direction])
+        return direction * 2 + int(which & 1)
+
+    def close(self) -> None:
+        """Close the maps, if they were opened by id."""
+        for each in (self._buckets, self._active, self._counters):
+            each.close()

@@ -1,0 +1,117 @@
+"""cgroup v2: where it is mounted, a pod's cgroup by its UID, and a cgroup of our own.
+
+A cgroup is never guessed: whatever is not found is a Failure, because a limit on another cgroup (the root, say)
+would filter the whole machine.
+"""
+
+import os
+from types import TracebackType
+from typing import Self
+
+from loader.failure import Failure
+
+
+def mount_point(below: str = "/") -> str:
+    """The first cgroup2 mount at or below a directory. Raises Failure("no-cgroup2").
+
+    Not always /sys/fs/cgroup: a hybrid machine has it at /sys/fs/cgroup/unified, a container wherever it is bound.
+    """
+    below = os.path.realpath(below)
+    with open("/proc/self/mountinfo", "rb") as file:
+        for line in file:
+            # proc(5): id parent major:minor root mount-point options [tag...] - type source super-options
+            mount, _, filesystem = line.partition(b" - ")
+            if filesystem.startswith(b"cgroup2 "):
+                # Space, tab, newline and backslash stand as octal escapes.
+                path = os.fsdecode(mount.split(b" ")[4].decode("unicode_escape").encode("latin-1"))
+                if path == below or path.startswith(below.rstrip("/") + "/"):
+                    return path
+    where = "" if below == "/" else f" at or below {below}"
+    raise Failure("no-cgroup2", f"no cgroup v2 is mounted{where}", "boot with systemd.unified_cgroup_hierarchy=1")
+
+
+def find_pod(root: str, uid: str) -> str:
+    """The cgroup of the pod with this UID, anywhere below `root`. Raises Failure("no-cgroup").
+
+    By UID, never by a template, for each runtime and driver builds its own path: .../pod<uid> (cgroupfs driver) or
+    ...-pod<uid, - as _>.slice (systemd driver), below kubepods, kubelet-kubepods (kind), or a QoS class.
+    """
+    remedy = "mount the node's /sys/fs/cgroup there, and set POD_UID from metadata.uid"
+    if len(uid) < 32 or not all(character in "0123456789abcdef-" for character in uid):
+        raise Failure("no-cgroup", f"{uid!a} is not a pod's UID", remedy)
+    name, slice_name = f"pod{uid}", f"pod{uid.replace('-', '_')}.slice"
+    found = []
+    pending = [root]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        continue
+                    if entry.name == name or entry.name == slice_name or entry.name.endswith("-" + slice_name):
+                        found.append(entry.path)
+                    else:
+                        pending.append(entry.path)
+        except FileNotFoundError:
+            continue  # another pod's, removed while we looked
+    if len(found) == 1:
+        return found[0]
+    what = "is twice: " + " and ".join(found) if found else "is nowhere"
+    raise Failure("no-cgroup", f"the cgroup of pod {uid} {what} below {root}", remedy)
+
+
+def resolve(path: str) -> str:
+    """The absolute path of a cgroup v2 directory that a person named. Raises Failure("no-cgroup")."""
+    real = os.path.realpath(path)
+    remedy = "name a directory of the cgroup2 mount, for example one that `systemd-cgls` shows"
+    if not os.path.isfile(os.path.join(real, "cgroup.procs")):
+        raise Failure("no-cgroup", f"{path} is not a cgroup", remedy)
+    mount = mount_point()
+    if real == os.path.realpath(mount):
+        raise Failure("no-cgroup", f"{path} is the root cgroup, the whole machine", remedy)
+    if not os.path.exists(os.path.join(real, "cgroup.events")):  # v1 has none
+        raise Failure("no-cgroup", f"{path} is a cgroup of version 1; version 2 is mounted at {mount}", remedy)
+    return real
+
+
+class TransientCgroup:
+    """A new cgroup below this process's own, removed on exit unless something still runs in it."""
+
+    def __init__(self, name: str) -> None:
+        with open("/proc/self/cgroup") as file:
+            own = next((line[3:].strip() for line in file if line.startswith("0::")), "/")
+        self.path = os.path.join(mount_point() + own.rstrip("/"), name)
+        try:
+            os.mkdir(self.path)
+        except OSError as error:
+            raise Failure("permission", f"{self.path} can't be made: {error.strerror}", "run as root") from None
+
+    def enter(self) -> None:
+        """Move this process in."""
+        with open(os.path.join(self.path, "cgroup.procs"), "w") as file:
+            file.write(str(os.getpid()))
+
+    def processes(self) -> list[int]:
+        """The processes in the cgroup and the cgroups below it."""
+        found = []
+        for directory, _, _ in os.walk(self.path):
+            with open(os.path.join(directory, "cgroup.procs")) as file:
+                found += [int(line) for line in file]
+        return found
+
+    def remove(self) -> bool:
+        """Remove the cgroup and those below it; False if something still runs in it."""
+        try:
+            for directory, _, _ in os.walk(self.path, topdown=False):
+                os.rmdir(directory)
+        except OSError:
+            return False
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()

@@ -1,0 +1,30 @@
+"""The command line.
+
+What a pod runs (sidecar, probe) is told apart before anything else is imported: it is paid for in every pod.
+"""
+
+import sys
+
+from loader.failure import RUN_EXIT_CODE, Failure
+
+
+def main() -> int:
+    """Run the command in sys.argv; returns the exit code. A Failure is printed as one line."""
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    try:
+        if sys.argv[1:] == ["sidecar"]:
+            from loader.sidecar import sidecar
+
+            return sidecar()
+        if sys.argv[1:] == ["probe"]:
+            from loader.sidecar import probe
+
+            return probe()
+        from loader.commands import dispatch
+
+        return dispatch(sys.argv[1:])
+    except Failure as failure:
+        print(f"podrate: {failure}", file=sys.stderr)
+        return RUN_EXIT_CODE if command == "run" else failure.exit_code
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,91 @@
+"""podrate run: a command in a cgroup of its own, limited from its first packet."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+from bandwidth.limit import Limit
+from loader import bpf
+from loader.cgroup import TransientCgroup
+from loader.failure import RUN_EXIT_CODE
+from loader.shaper import Shaper
+
+_FORWARDED = {
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGCONT,
+    signal.SIGWINCH,
+    signal.SIGALRM,
+}
+_SI_KERNEL = 0x80  # siginfo: the terminal sent it, to the whole foreground group, so the command has it already
+
+
+def run(command: list[str], limit: Limit) -> int:
+    """Run a command under a limit; returns its exit status, or dies of the signal that it died of.
+
+    Signals sent to us go to it. Raises Failure before it starts. 126 and 127 as in env(1): the command can't be
+    executed, is not found.
+    """
+    with TransientCgroup(f"podrate-run-{os.getpid()}") as cgroup, Shaper() as shaper:
+        shaper.buckets.set(limit)
+        # ALLOW_MULTI, so that one podrate run works inside another: each limit applies.
+        shaper.attach(cgroup.path, bpf.ALLOW_MULTI)
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD})
+
+        def enter() -> None:
+            cgroup.enter()
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+        try:
+            # The command inherits this process's descriptors, as from any shell; ours are close-on-exec.
+            child = subprocess.Popen(command, preexec_fn=enter, close_fds=False)
+        except FileNotFoundError:
+            print(f"podrate: {command[0]}: command not found", file=sys.stderr)
+            return 127
+        except OSError as error:
+            print(f"podrate: {command[0]}: {error.strerror}", file=sys.stderr)
+            return 126
+        except subprocess.SubprocessError as error:
+            print(f"podrate: {cgroup.path} can't be entered: {error}", file=sys.stderr)
+            return RUN_EXIT_CODE
+        status = _wait(child.pid)
+        child.returncode = status  # we have reaped it ourselves
+        left = cgroup.processes()
+        if left:
+            print(
+                f"podrate: {len(left)} process(es) of the command still run; they stay limited in {cgroup.path}",
+                file=sys.stderr,
+            )
+    signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+    if os.WIFSIGNALED(status):
+        _die_of(os.WTERMSIG(status))
+    return os.waitstatus_to_exitcode(status)
+
+
+def _wait(pid: int) -> int:
+    """Forward signals to `pid` until it ends, and stop when it stops (the shell's job control); its wait status."""
+    while True:
+        info = signal.sigwaitinfo(_FORWARDED | {signal.SIGCHLD})
+        if info.si_signo != signal.SIGCHLD:
+            if info.si_code != _SI_KERNEL:
+                os.kill(pid, info.si_signo)
+            continue
+        done, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
+        if done and os.WIFSTOPPED(status):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif done:
+            return status
+
+
+def _die_of(number: int) -> None:
+    """Die of the command's own signal, so that our parent sees what it would have seen without us."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the command has dumped its own
+    if number not in (signal.SIGKILL, signal.SIGSTOP):
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

@@ -1,0 +1,178 @@
+"""The shaper: its programs loaded and attached to a cgroup, or found on one."""
+
+import os
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from loader import bpf
+from loader.bucket import Buckets
+from loader.failure import Failure
+
+OBJECT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bpf", "build", "shaper.bpf.o")
+
+# The programs and the hooks that they go to. Sockets are paced first, so that none is opened unpaced.
+HOOKS = {
+    "podrate_sockops": bpf.CGROUP_SOCK_OPS,
+    "podrate_egress": bpf.CGROUP_INET_EGRESS,
+    "podrate_ingress": bpf.CGROUP_INET_INGRESS,
+}
+
+# What loading and attaching need (linux/capability.h), and what the sidecar is given.
+CAPABILITIES = {"CAP_BPF": 39, "CAP_NET_ADMIN": 12}
+
+
+class Shaper:
+    """A loaded shaper, to be attached to one cgroup."""
+
+    def __init__(self, path: str = OBJECT) -> None:
+        try:
+            self._object = bpf.ObjectSpec(path).load()
+        except bpf.BpfError as error:
+            raise _refused(error) from error
+        self.buckets = Buckets(*[self._object.map(name) for name in Buckets.MAPS])
+        self.programs = tuple(self._object.program(name) for name in HOOKS)
+
+    @property
+    def program_ids(self) -> tuple[int, ...]:
+        """The kernel's ids of the programs, in the order of HOOKS."""
+        return tuple(program.id for program in self.programs)
+
+    def attach(self, cgroup: str, flags: int, ours: frozenset[int] = frozenset()) -> None:
+        """Attach every program to a cgroup, replacing what is there without a gap if it is ours. All or none.
+
+        flags: bpf.EXCLUSIVE, or bpf.ALLOW_MULTI below a cgroup that may have programs of its own.
+        ours:  ids of our earlier programs, where the caller can't look (that needs CAP_SYS_ADMIN).
+        Raises Failure("occupied") rather than replace a program of somebody else's.
+        """
+        with _Cgroup(cgroup) as fd:
+            there = {hook: bpf.attachments(fd, hook).programs for hook in HOOKS.values()}
+            if flags == bpf.EXCLUSIVE:
+                for name, hook in HOOKS.items():
+                    for program_id in set(there[hook]) - ours:
+                        _refuse_another(program_id, name, cgroup)
+            attached = []
+            try:
+                for program, hook in zip(self.programs, HOOKS.values(), strict=True):
+                    bpf.attach(program, fd, hook, flags)
+                    attached.append((program, hook))
+            except bpf.BpfError:
+                for program, hook in attached:
+                    if not there[hook]:  # else its limit is better than the old program's, and that one is gone
+                        bpf.detach(program, fd, hook)
+                raise
+
+    def close(self) -> None:
+        """Close our descriptors. An attached shaper keeps limiting."""
+        self._object.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Attached(NamedTuple):
+    """A shaper that was found attached to a cgroup, whoever attached it. To be closed."""
+
+    cgroup: str
+    exclusive: bool
+    programs: tuple[bpf.Program, ...]
+    buckets: Buckets
+
+    def detach(self) -> None:
+        """Detach every program of it."""
+        with _Cgroup(self.cgroup) as fd:
+            for program in self.programs:
+                bpf.detach(program, fd, HOOKS[program.name])
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        for program in self.programs:
+            program.close()
+        self.buckets.close()
+
+
+def attached_ids(cgroup: str) -> tuple[tuple[int, ...], ...]:
+    """The ids of the programs on each of a cgroup's HOOKS, anybody's. Needs CAP_NET_ADMIN."""
+    with _Cgroup(cgroup) as fd:
+        return tuple(bpf.attachments(fd, hook).programs for hook in HOOKS.values())
+
+
+def find_attached(cgroup: str) -> Attached | None:
+    """Our shaper on a cgroup, or None. Needs CAP_SYS_ADMIN, unlike everything that the sidecar does."""
+    with _Cgroup(cgroup) as fd:
+        exclusive, programs = True, []
+        for name, hook in HOOKS.items():
+            attachments = bpf.attachments(fd, hook)
+            for program_id in attachments.programs:
+                program = bpf.Program.by_id(program_id)
+                if program.name == name:
+                    programs.append(program)
+                    exclusive = exclusive and attachments.flags == bpf.EXCLUSIVE
+                else:
+                    program.close()
+        if not programs:
+            return None
+        maps = programs[-1].maps()
+        return Attached(cgroup, exclusive, tuple(programs), Buckets(*[maps[name] for name in Buckets.MAPS]))
+
+
+def _refuse_another(program_id: int, name: str, cgroup: str) -> None:
+    """Raise Failure("occupied") unless this program, attached where `name` should go, is one of ours."""
+    try:
+        program = bpf.Program.by_id(program_id)
+    except bpf.BpfError:  # no CAP_SYS_ADMIN: then, as far as we know, it is not ours
+        what = f"program {program_id}"
+    else:
+        program.close()
+        if program.name == name:
+            return
+        what = f"program {program_id}, {program.name}"
+    hook = name.removeprefix("podrate_")
+    remedy = "see `bpftool cgroup show`, and stop what attached it"
+    raise Failure("occupied", f"{cgroup} has another exclusive BPF program on its {hook} hook: {what}", remedy)
+
+
+class _Cgroup:
+    """A cgroup's directory, opened; what the kernel refuses while it is open becomes a Failure that names it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            remedy = "name a directory of the cgroup2 mount"
+            raise Failure("no-cgroup", f"{path}: {error.strerror}", remedy) from None
+
+    def __enter__(self) -> int:
+        return self._fd
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+        if isinstance(error, bpf.BpfError):
+            raise _refused(error, self._path) from error
+
+
+def _refused(error: bpf.BpfError, cgroup: str = "") -> Failure:
+    where = f"{cgroup}: {error}" if cgroup else str(error)
+    if missing := _missing_capabilities():
+        # Looked at only now: what the kernel says without them ranges from EPERM to a verifier's riddle.
+        remedy = f"run as root, or with {' and '.join(CAPABILITIES)}"
+        return Failure("permission", f"{where} (this process lacks {' and '.join(missing)})", remedy)
+    if cgroup and error.errno == 1:  # EPERM
+        remedy = "see podrate status or `bpftool cgroup tree`: a parent cgroup has an exclusive program"
+        return Failure("occupied", where, remedy)
+    return Failure("kernel", where, "podrate needs Linux 5.12 or newer with BPF, BTF and cgroup v2")
+
+
+def _missing_capabilities() -> list[str]:
+    with open("/proc/self/status") as file:
+        effective = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
+    if effective >> 21 & 1:  # CAP_SYS_ADMIN, which includes CAP_BPF
+        effective |= 1 << CAPABILITIES["CAP_BPF"]
+    return [name for name, bit in CAPABILITIES.items() if not effective >> bit & 1]

@@ -1,0 +1,60 @@
+"""podrate status: which cgroups are limited, to what, and what passed."""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from bandwidth.rate import format_rate
+from loader.bucket import DIRECTION_NAMES, DIRECTIONS
+from loader.cgroup import mount_point
+from loader.shaper import Attached, find_attached
+
+
+def limited(cgroup: str | None = None) -> Iterator[Attached]:
+    """The shapers on a cgroup, or on every cgroup of this machine, each to be closed."""
+    directories = [cgroup] if cgroup else (path for path, _, _ in os.walk(mount_point()))
+    for directory in directories:
+        if attached := find_attached(directory):
+            yield attached
+
+
+def describe(attached: Attached) -> dict[str, Any]:
+    """What `podrate status --json` says of one cgroup: rates in bit/s (null: no limit), wire bytes, packets."""
+    limit = attached.buckets.limit()
+    described: dict[str, Any] = {
+        "cgroup": attached.cgroup,
+        "attachment": "exclusive" if attached.exclusive else "multi",
+        "programs": [program.id for program in attached.programs],
+    }
+    for direction, rate in zip(DIRECTIONS, (limit.egress, limit.ingress), strict=True):
+        counters = attached.buckets.counters(direction)._asdict()
+        described[DIRECTION_NAMES[direction]] = {"limit": rate, **counters}
+    return described
+
+
+def status(cgroup: str | None, as_json: bool) -> int:
+    """Print the limited cgroups; 0, also when there is none."""
+    found = []
+    for attached in limited(cgroup):
+        found.append(describe(attached))
+        attached.close()
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return 0
+    for each in found:
+        print(f"{each['cgroup']} ({each['attachment']}, programs {', '.join(map(str, each['programs']))})")
+        for name in DIRECTION_NAMES:
+            print(f"  {name:<8}{_line(each[name])}")
+    if not found:
+        print(f"no limit on {cgroup}" if cgroup else "no cgroup on this machine is limited by podrate")
+    return 0
+
+
+def _line(direction: dict[str, Any]) -> str:
+    limit = "no limit" if direction["limit"] is None else f"{format_rate(direction['limit'])}bit/s"
+    return (
+        f"{limit:<14} passed {direction['passed_packets']} packets {direction['passed_bytes']} bytes,"
+        f" dropped {direction['dropped_packets']}, marked {direction['marked_packets']},"
+        f" exempt {direction['exempt_packets']}"
+    )

@@ -1,0 +1,37 @@
+"""A rate in the data path's terms: exact to the packet, and within what its arithmetic can hold."""
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bandwidth.limit import MAX_RATE, MIN_RATE
+from loader.bucket import DIRECTIONS, EGRESS, TICKS, bucket_limit
+
+rates = st.integers(MIN_RATE, MAX_RATE)
+GREATEST_PACKET = 1 << 20  # bytes: twice the largest GSO packet (BIG TCP), with its headers
+
+
+@given(rates, st.sampled_from(DIRECTIONS), st.integers(1, GREATEST_PACKET))
+@example(MIN_RATE, EGRESS, GREATEST_PACKET)
+@example(MAX_RATE, EGRESS, 1)
+@example(MAX_RATE, EGRESS, GREATEST_PACKET)
+def test_the_cost_of_a_packet(rate: int, direction: int, length: int) -> None:
+    limit = bucket_limit(rate, direction)
+    assert limit.byte_mult < 1 << 32
+    assert limit.byte_shift <= 32
+    assert length * limit.byte_mult < 1 << 64, "overflows in the kernel"
+    cost = length * limit.byte_mult >> limit.byte_shift
+    exact = length * 8_000_000_000 * TICKS / rate
+    assert -1 <= cost - exact <= 1 + exact * 1e-8
+
+
+@given(rates, st.sampled_from(DIRECTIONS))
+def test_times_are_ordered_and_far_from_overflow(rate: int, direction: int) -> None:
+    limit = bucket_limit(rate, direction)
+    assert 0 < limit.burst <= limit.horizon_tcp
+    assert all(0 < time <= 1 << 62 for time in limit[3:])
+    if direction == EGRESS:
+        assert limit.mark < limit.horizon_tcp, "congestion is signalled before anything is dropped"
+
+
+def test_no_limit_is_all_zero() -> None:
+    assert set(bucket_limit(None, EGRESS)) == {0}

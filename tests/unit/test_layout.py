@@ -1,0 +1,42 @@
+"""The committed object and user space agree on the maps' values: read from the object's own BTF."""
+
+import json
+import shutil
+import struct
+import subprocess
+
+import pytest
+
+from loader import bucket, shaper
+
+bpftool = shutil.which("bpftool") or shutil.which("/usr/sbin/bpftool")
+
+
+@pytest.fixture(scope="module")
+def structs() -> dict[str, dict[str, int]]:
+    """Each struct's members and their offsets in bytes; its size is under ""."""
+    if bpftool is None:
+        pytest.skip("bpftool is missing: apt-get install bpftool")
+    dump = subprocess.run([bpftool, "-j", "btf", "dump", "file", shaper.OBJECT], capture_output=True, check=True)
+    return {
+        each["name"]: {"": each["size"], **{m["name"]: m["bits_offset"] // 8 for m in each["members"]}}
+        for each in json.loads(dump.stdout)["types"]
+        if each["kind"] == "STRUCT"
+    }
+
+
+def test_limit(structs: dict[str, dict[str, int]]) -> None:
+    fields = structs["podrate_limit"]
+    assert fields == {"": 128, "reserved": 80, **{name: 8 * i for i, name in enumerate(bucket.BucketLimit._fields)}}
+
+
+def test_bucket(structs: dict[str, dict[str, int]]) -> None:
+    assert structs["podrate_bucket"]["limit"] == 0
+    assert structs["podrate_bucket"]["tat"] == 128
+    assert structs["podrate_bucket"]["price"] == 136
+    assert structs["podrate_bucket"][""] == struct.calcsize("=24Q")
+
+
+def test_counters(structs: dict[str, dict[str, int]]) -> None:
+    fields = structs["podrate_counters"]
+    assert fields == {"": 8 * len(bucket.Counters._fields), **{n: 8 * i for i, n in enumerate(bucket.Counters._fields)}}

@@ -21,9 +21,8 @@ class Invalid(ValueError):
 
     def __str__(self) -> str:
         stop = "" if self.reason.endswith("?") else "."
-        return (
-            f"{self.where}: {quote(self.value)}: {self.reason}{stop} Allowed: {self.allowed}. Example: {self.example}"
-        )
+        where = self.where if self.where.isprintable() else quote(self.where)
+        return f"{where}: {quote(self.value)}: {self.reason}{stop} Allowed: {self.allowed}. Example: {self.example}"
 
 
 def quote(value: object, longest: int = 80) -> str:

@@ -24,8 +24,10 @@ def limit_of(labels: Mapping[str, object], annotations: Mapping[str, object]) ->
     asked: dict[str, object] = {}
     for kind, metadata in (("label", labels), ("annotation", annotations)):
         for key, value in metadata.items():
-            if not isinstance(key, str) or not key.startswith(PREFIX) or key == ANNOTATION:
+            if not isinstance(key, str) or not key.startswith(PREFIX):
                 continue
+            if key == ANNOTATION and kind == "annotation":
+                continue  # the webhook's own
             if key not in KEYS:
                 raise _unknown(key, value)
             if asked.setdefault(key, value) != value:

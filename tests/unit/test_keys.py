@@ -42,6 +42,14 @@ def test_a_misspelt_key_is_not_a_missing_limit() -> None:
 
 def test_the_limit_annotation_itself_asks_for_nothing() -> None:
     assert limit_of({}, {ANNOTATION: '{"v":1,"egress":5000}'}) is None
+    with pytest.raises(Invalid, match="no such key"):
+        limit_of({ANNOTATION: "10M"}, {})
+
+
+def test_a_key_that_would_break_the_line_does_not() -> None:
+    with pytest.raises(Invalid) as caught:
+        limit_of({}, {"podrate.io/a\nb": "10M"})
+    assert str(caught.value).isprintable()
 
 
 def test_the_first_bad_value_is_named_whatever_the_other_keys_say() -> None:

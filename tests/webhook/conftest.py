@@ -1,0 +1,114 @@
+"""A real `python -m webhook`, over real TLS, on free ports of this machine."""
+
+import contextlib
+import http.client
+import json
+import os
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from webhook import tls
+
+ROOT = Path(__file__).parents[2]
+IMAGE = "example/loader:1"
+
+
+class Answer(NamedTuple):
+    status: int
+    body: str
+    headers: dict[str, str]
+
+
+class Webhook:
+    """A running webhook and how to call it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, authority: Path | None) -> None:
+        self.process = process
+        self._log = log
+        listening = self.event("listening")
+        self.port, self.health_port = listening["port"], listening["health_port"]
+        self.tls = ssl.create_default_context(cafile=authority) if authority else None
+
+    def log(self) -> list[dict[str, Any]]:
+        """All lines so far. That each is JSON is part of what is tested."""
+        return [json.loads(line) for line in self._log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def event(self, what: str) -> dict[str, Any]:
+        """The first line of this event, once it is there."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self.process.poll() is None:
+            for line in self.log():
+                if line["event"] == what:
+                    return line
+            time.sleep(0.02)
+        pytest.fail(f"no {what} in the log:\n{self._log.read_text()}")
+
+    def connection(self) -> http.client.HTTPSConnection:
+        """A TLS connection that trusts our authority and nobody else."""
+        return http.client.HTTPSConnection("localhost", self.port, timeout=10, context=self.tls)
+
+    def call(self, method: str, path: str, body: bytes | None = None) -> Answer:
+        return ask(self.connection(), method, path, body)
+
+    def health(self, method: str, path: str) -> Answer:
+        return ask(http.client.HTTPConnection("localhost", self.health_port, timeout=10), method, path)
+
+    def review(self, review: dict[str, Any]) -> dict[str, Any]:
+        """The response to `review`, as the API server reads it."""
+        answer = self.call("POST", "/mutate?timeout=5s", json.dumps(review).encode())
+        assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+        answered: dict[str, Any] = json.loads(answer.body)
+        assert (answered["apiVersion"], answered["kind"]) == ("admission.k8s.io/v1", "AdmissionReview")
+        response: dict[str, Any] = answered["response"]
+        assert response["uid"] == review["request"]["uid"]
+        return response
+
+
+def ask(connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None) -> Answer:
+    """One request on a connection of its own."""
+    with contextlib.closing(connection):
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        return Answer(response.status, response.read().decode(), {k.lower(): v for k, v in response.getheaders()})
+
+
+@contextlib.contextmanager
+def running(directory: Path, *options: str, authority: Path | None = None, **environment: str) -> Iterator[Webhook]:
+    """A webhook until the end of the block."""
+    log = directory / "log"
+    command = [sys.executable, "-m", "webhook", "--loader-image", IMAGE, "--port=0", "--health-port=0", *options]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment
+        )
+    try:
+        yield Webhook(process, log, authority)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def serving(directory: Path) -> Iterator[Webhook]:
+    """A webhook that is ready, with a certificate for localhost."""
+    authority = tls.new_authority()
+    leaf = tls.issue(authority, ["localhost"])
+    for name, content in (("ca.crt", authority.certificate), ("tls.crt", leaf.certificate), ("tls.key", leaf.key)):
+        (directory / name).write_bytes(content)
+    options = ("--certificate", str(directory / "tls.crt"), "--key", str(directory / "tls.key"))
+    with running(directory, *options, authority=directory / "ca.crt") as webhook:
+        webhook.event("ready")
+        yield webhook
+
+
+@pytest.fixture(scope="session")
+def webhook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
+    with serving(tmp_path_factory.mktemp("webhook")) as it:
+        yield it

@@ -1,0 +1,189 @@
+"""Certificates, and how replicas agree on one."""
+
+import base64
+import os
+import ssl
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from webhook import tls
+from webhook.certificate import Provided, Unavailable
+from webhook.selfsigned import Conflict, agree
+
+NAMES = tls.service_names("podrate", "podrate-system")
+NOW = datetime.now(UTC)
+AUTHORITY = tls.new_authority(NOW)
+
+
+def handshake(server: ssl.SSLContext, authority: bytes, name: str) -> None:
+    """A TLS handshake in memory, by a client as strict as OpenSSL can be."""
+    client = ssl.create_default_context(cadata=authority.decode())
+    client.verify_flags |= ssl.VERIFY_X509_STRICT
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [client.wrap_bio(to_client, to_server, server_hostname=name), server.wrap_bio(to_server, to_client, True)]
+    while ends:
+        for end in ends[:]:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            ends.remove(end)
+
+
+def test_the_names_are_those_of_a_service() -> None:
+    assert NAMES == (
+        "podrate.podrate-system.svc",
+        "podrate.podrate-system",
+        "podrate.podrate-system.svc.cluster.local",
+    )
+
+
+def test_a_strict_client_accepts_the_leaf_for_its_names_only() -> None:
+    server = tls.server_context(tls.issue(AUTHORITY, NAMES))
+    for name in NAMES:
+        handshake(server, AUTHORITY.certificate, name)
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        handshake(server, AUTHORITY.certificate, "other.podrate-system.svc")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(server, tls.new_authority().certificate, NAMES[0])
+
+
+def test_a_key_is_shown_nowhere_and_left_nowhere() -> None:
+    leaf = tls.issue(AUTHORITY, NAMES)
+    assert b"PRIVATE" in leaf.key
+    assert "PRIVATE" not in repr(leaf)
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208  what is open, as the kernel tells
+    tls.server_context(leaf)
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+
+
+def test_when_a_leaf_is_issued_anew() -> None:
+    leaf = tls.issue(AUTHORITY, NAMES, NOW)
+    third = tls.LEAF_LIFE / 3
+    day = timedelta(days=1)
+    assert tls.leaf_fault(leaf, AUTHORITY, NAMES, NOW) is None
+    assert tls.leaf_fault(leaf, AUTHORITY, NAMES[:1], NOW) is None
+    assert tls.leaf_fault(leaf, AUTHORITY, NAMES, NOW + 2 * third - day) is None
+    assert "ends on" in str(tls.leaf_fault(leaf, AUTHORITY, NAMES, NOW + 2 * third + day))
+    assert tls.leaf_fault(leaf, AUTHORITY, ["new.svc", *NAMES], NOW) == "the leaf lacks new.svc"
+    unreadable = "the leaf is missing, unreadable or another authority's"
+    other = tls.issue(AUTHORITY, NAMES, NOW)
+    assert tls.leaf_fault(leaf, tls.new_authority(), NAMES, NOW) == unreadable
+    assert tls.leaf_fault(tls.Pair(leaf.certificate, other.key), AUTHORITY, NAMES, NOW) == unreadable
+    assert tls.leaf_fault(tls.Pair(b"", b""), AUTHORITY, NAMES, NOW) == unreadable
+
+
+def test_when_an_authority_is_made_anew() -> None:
+    leaf = tls.issue(AUTHORITY, NAMES, NOW)
+    assert tls.authority_fault(AUTHORITY, NOW) is None
+    assert tls.authority_fault(AUTHORITY, NOW + tls.AUTHORITY_LIFE - tls.LEAF_LIFE / 2) is not None
+    for bad in (tls.Pair(b"", b""), tls.Pair(b"x", b"y"), tls.Pair(AUTHORITY.certificate, leaf.key), leaf):
+        assert tls.authority_fault(bad, NOW) == "the authority is missing or unreadable"
+
+
+class Memory:
+    """A store with the API server's rule: who writes names the version that was read."""
+
+    def __init__(self, data: Mapping[str, bytes] | None = None, rivals: int = 0) -> None:
+        self.data = dict(data or {})
+        self.version = 0
+        self._lock = threading.Lock()
+        # So many readers wait for each other: each has then read before any writes.
+        self._barrier = threading.Barrier(rivals) if rivals else None
+
+    def read(self) -> tuple[Mapping[str, bytes], str]:
+        with self._lock:
+            found = dict(self.data), str(self.version)
+        if self._barrier and found[1] == "0":
+            self._barrier.wait(10)
+        return found
+
+    def write(self, data: Mapping[str, bytes], version: str) -> None:
+        with self._lock:
+            if version != str(self.version):
+                raise Conflict("conflict")
+            self.data, self.version = dict(data), self.version + 1
+
+
+def test_the_first_replica_makes_it_and_the_next_uses_it() -> None:
+    store = Memory({"other": b"kept"})
+    leaf, authority = agree(store, NAMES)
+    handshake(tls.server_context(leaf), authority, NAMES[0])
+    assert store.data == {
+        "other": b"kept",
+        "ca.crt": authority,
+        "ca.key": store.data["ca.key"],
+        "tls.crt": leaf.certificate,
+        "tls.key": leaf.key,
+    }
+    assert agree(store, NAMES) == (leaf, authority)
+    assert store.version == 1
+
+
+def test_replicas_that_start_at_once_serve_one_certificate() -> None:
+    store = Memory(rivals=6)
+    with ThreadPoolExecutor(6) as replicas:
+        agreed = list(replicas.map(lambda _: agree(store, NAMES), range(6)))
+    assert len(set(agreed)) == 1
+    assert store.version == 1
+
+
+@pytest.mark.parametrize("lost", ["tls.crt", "tls.key"])
+def test_the_authority_outlives_its_leaves(lost: str) -> None:
+    store = Memory()
+    leaf, authority = agree(store, NAMES)
+    store.data[lost] = b"garbage"
+    anew, same = agree(store, NAMES)
+    assert same == authority
+    assert anew != leaf
+    late, same = agree(store, NAMES, NOW + timedelta(days=300))
+    assert same == authority
+    assert late != anew
+    moved, same = agree(store, ["elsewhere.svc"])
+    assert same == authority
+    handshake(tls.server_context(moved), authority, "elsewhere.svc")
+
+
+@pytest.mark.parametrize("lost", ["ca.crt", "ca.key"])
+def test_a_lost_authority_takes_its_leaf_along(lost: str) -> None:
+    store = Memory()
+    _, authority = agree(store, NAMES)
+    store.data[lost] = b""
+    leaf, other = agree(store, NAMES)
+    assert other != authority
+    handshake(tls.server_context(leaf), other, NAMES[0])
+
+
+def test_writing_in_turns_ends() -> None:
+    class Contested(Memory):
+        def write(self, data: Mapping[str, bytes], version: str) -> None:  # noqa: ARG002  always too late
+            raise Conflict("conflict")
+
+    with pytest.raises(Unavailable, match="10 times in a row"):
+        agree(Contested(), NAMES)
+
+
+def test_provided_files_that_can_not_be_served(tmp_path: Path) -> None:
+    leaf = tls.issue(AUTHORITY, NAMES)
+    encryption = serialization.BestAvailableEncryption(b"secret")
+    files = {
+        "tls.crt": leaf.certificate,
+        "tls.key": leaf.key,
+        "other.key": tls.issue(AUTHORITY, NAMES).key,
+        "encrypted.key": leaf.private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+        ),
+        "der.crt": base64.b64decode("".join(leaf.certificate.decode().splitlines()[1:-1])),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    handshake(Provided(tmp_path / "tls.crt", tmp_path / "tls.key").context(), AUTHORITY.certificate, NAMES[0])
+    for certificate, key in (("tls.crt", "other.key"), ("tls.crt", "encrypted.key"), ("der.crt", "tls.key")):
+        with pytest.raises(Unavailable, match="not a certificate and its own key, both PEM and not encrypted"):
+            Provided(tmp_path / certificate, tmp_path / key)

@@ -1,0 +1,65 @@
+"""The command line: what is taken, and one line for what isn't."""
+
+from pathlib import Path
+
+import pytest
+
+from webhook.options import Files, Options, SelfSigned, parse
+from webhook.sidecar import Settings
+
+IMAGE = ["--loader-image", "example/loader:1"]
+OWN = ["--self-signed", "--service=podrate", "--namespace=system", "--secret=podrate-tls", "--configuration=podrate"]
+
+
+def test_a_certificate_of_our_own() -> None:
+    assert parse([*IMAGE, *OWN]) == Options(
+        Settings("example/loader:1"), 10250, 8080, SelfSigned("podrate", "system", "podrate-tls", "podrate")
+    )
+
+
+def test_a_certificate_from_elsewhere(tmp_path: Path) -> None:
+    file = tmp_path / "tls.crt"
+    file.touch()
+    given = parse(
+        [
+            *IMAGE,
+            "--loader-image-pull-policy=Never",
+            "--port=1",
+            "--health-port=0",
+            f"--certificate={file}",
+            f"--key={file}",
+        ]
+    )
+    assert given == Options(Settings("example/loader:1", "Never"), 1, 0, Files(file, file))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "the following arguments are required: --loader-image"),
+        (
+            ["--loader-image", ""],
+            "argument --loader-image: '' is not an image's name, for example podrate-loader:0.1.0",
+        ),
+        (["--loader-image", "a b"], "argument --loader-image: 'a b' is not an image's name, "),
+        (IMAGE, "without --self-signed: --certificate, --key missing"),
+        ([*IMAGE, "--self-signed"], "--self-signed: --service, --namespace, --secret, --configuration missing"),
+        ([*IMAGE, *OWN, "--key", "/dev/null"], "--self-signed: --key not allowed"),
+        ([*IMAGE, "--certificate", "/dev/null"], "without --self-signed: --key missing"),
+        ([*IMAGE, "--key", "/nowhere"], "argument --key: '/nowhere': No such file or directory"),
+        ([*IMAGE, *OWN, "--port", "65536"], "argument --port: '65536' is not a port, 0 to 65535"),
+        ([*IMAGE, *OWN, "--health-port", "\u0661"], "argument --health-port: '\\u0661' is not a port, 0 to 65535"),
+        ([*IMAGE, *OWN, "--service", "a.b"], "argument --service: 'a.b' is not a name of lower case letters, "),
+        ([*IMAGE, *OWN, "--secret", "A"], "argument --secret: 'A' is not a name of lower case letters, "),
+        ([*IMAGE, *OWN, "--loader-image-pull-policy", "never"], "argument --loader-image-pull-policy: invalid choice"),
+        ([*IMAGE, *OWN, "--self"], "unrecognized arguments: --self"),
+    ],
+    ids=str,
+)
+def test_bad_options_get_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(arguments)
+    assert caught.value.code == 2
+    (printed,) = capsys.readouterr().err.splitlines()
+    assert printed.startswith(f"python -m webhook: {line}")
+    assert printed.endswith("(see --help)")

@@ -1,0 +1,220 @@
+"""The process, as the API server and the kubelet meet it."""
+
+import http.client
+import json
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.webhook.conftest import IMAGE, ROOT, Webhook, running, serving
+from tests.webhook.reviews import patched, pod, review
+from webhook.review import MAX_BYTES
+
+ASKS = {"podrate.io/bandwidth": "10M"}
+
+
+def test_the_example_is_patched(webhook: Webhook) -> None:
+    before = yaml.safe_load((ROOT / "examples/pod.yaml").read_text())
+    after = patched(before, webhook.review(review(before)))
+    first = after["spec"]["initContainers"][0]
+    assert (first["name"], first["image"], first["restartPolicy"]) == ("podrate", IMAGE, "Always")
+    assert json.loads(after["metadata"]["annotations"]["podrate.io/limit"]) == {
+        "v": 1, "egress": 10_000_000, "ingress": 10_000_000,
+    }  # fmt: skip
+    # As the API server calls again when another webhook changed the pod after us.
+    assert webhook.review(review(after)) == {"uid": review()["request"]["uid"], "allowed": True}
+
+
+def test_a_bad_label_is_rejected_in_one_line(webhook: Webhook) -> None:
+    response = webhook.review(review(pod({"podrate.io/bandwidth": "10m"})))
+    assert response["allowed"] is False
+    assert response["status"] == {
+        "code": 422,
+        "reason": "Invalid",
+        "message": 'podrate.io/bandwidth: "10m": m means milli; did you mean 10M? Allowed: a number and k, M, G or T '
+        "(or Ki, Mi, Gi, Ti) in bits per second, from 1k to 1T. Example: 10M",
+    }
+
+
+def test_a_pod_that_asks_nothing_is_allowed_as_it_is(webhook: Webhook) -> None:
+    assert webhook.review(review(pod(), uid="é\ud800\n")) == {"uid": "é\ud800\n", "allowed": True}
+
+
+def test_reviews_share_a_connection(webhook: Webhook) -> None:
+    connection = webhook.connection()
+    body = json.dumps(review(pod(ASKS)))
+    for _ in range(20):
+        connection.request("POST", "/mutate", body)
+        socket_before = connection.sock
+        assert connection.getresponse().read()
+        assert connection.sock is socket_before
+    connection.close()
+
+
+NOT_REVIEWS: list[tuple[bytes, int, str]] = [
+    (b"", 400, "the body is not JSON: Expecting value: line 1 column 1 (char 0)"),
+    (b"{", 400, "the body is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+    (json.dumps(review(pod())).encode()[:-9], 400, "the body is not JSON: "),
+    (b"\xff\xfe\xfd", 400, "the body is not JSON: "),
+    (b"[]", 400, "the body must be an AdmissionReview, not a list"),
+    (b"null", 400, "the body must be an AdmissionReview, not null"),
+    (b"{}", 400, "apiVersion must be admission.k8s.io/v1"),
+    (json.dumps(review(pod()) | {"apiVersion": "admission.k8s.io/v1beta1"}).encode(), 400, "apiVersion must be "),
+    (json.dumps(review(pod()) | {"kind": "Pod"}).encode(), 400, "kind must be AdmissionReview"),
+    (json.dumps(review(pod()) | {"request": []}).encode(), 400, "request must be an object, not a list"),
+    (json.dumps(review(pod(), uid=None)).encode(), 400, "request.uid must be a string, not null"),
+    (json.dumps(review(pod(), uid="")).encode(), 400, "request.uid must not be empty"),
+    (json.dumps(review(pod(), operation=7)).encode(), 400, "request.operation must be a string, not a number"),  # type: ignore[arg-type]
+    (json.dumps(review(pod(), resource="pods")).encode(), 400, "request.resource must be an object, not a string"),
+    (json.dumps(review(pod(), namespace=[])).encode(), 400, "request.namespace must be a string, not a list"),
+    (json.dumps(review(pod(), name={})).encode(), 400, "request.name must be a string, not an object"),
+    (json.dumps(review()).encode(), 400, "request.object must be an object, not null"),
+    (json.dumps(review(pod(initContainers="x"))).encode(), 400, "request.object.spec.initContainers must be a list"),
+    (b"[" * 1_000_000, 400, "the body is nested too deeply"),
+    (b'{"a":' * 500_000, 400, "the body is nested too deeply"),
+    (b"9" * 10_000, 400, "the body is not JSON: Exceeds the limit (4300 digits)"),
+    (b" " * (MAX_BYTES + 1), 413, "the body is larger than 4194304 bytes"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "line"), NOT_REVIEWS, ids=[line for _, _, line in NOT_REVIEWS])
+def test_what_is_no_review_gets_one_line(webhook: Webhook, body: bytes, status: int, line: str) -> None:
+    answer = webhook.call("POST", "/mutate", body)
+    assert answer.status == status
+    (printed,) = answer.body.splitlines()
+    assert printed.startswith(line)
+
+
+def test_a_large_pod_is_no_bad_request(webhook: Webhook) -> None:
+    large = pod(ASKS, {"note": "x" * 3_000_000})
+    assert webhook.review(review(large))["allowed"]
+
+
+def test_a_chunked_body_is_bounded_too(webhook: Webhook) -> None:
+    connection = webhook.connection()
+    chunk = b"x" * 65536
+    connection.request("POST", "/mutate", iter([chunk] * (MAX_BYTES // len(chunk) + 1)), encode_chunked=True)
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "line"),
+    [
+        ("GET", "/mutate", 405, "Method Not Allowed: only POST /mutate is served\n"),
+        ("PUT", "/mutate", 405, "Method Not Allowed: only POST /mutate is served\n"),
+        ("POST", "/", 404, "Not Found: only POST /mutate is served\n"),
+        ("POST", "/mutate/", 404, "Not Found: only POST /mutate is served\n"),
+        ("POST", "/mutate/../../etc/passwd", 404, "Not Found: only POST /mutate is served\n"),
+        ("GET", "/docs", 404, "Not Found: only POST /mutate is served\n"),
+        ("GET", "/openapi.json", 404, "Not Found: only POST /mutate is served\n"),
+        ("GET", "/readyz", 404, "Not Found: only POST /mutate is served\n"),
+    ],
+)
+def test_nothing_else_is_served(webhook: Webhook, method: str, path: str, status: int, line: str) -> None:
+    answer = webhook.call(method, path)
+    assert (answer.status, answer.body) == (status, line)
+
+
+def test_probes_have_a_plain_port(webhook: Webhook) -> None:
+    for path in ("/livez", "/readyz"):
+        assert webhook.health("GET", path)[:2] == (200, "ok\n")
+        assert webhook.health("HEAD", path)[:2] == (200, "")
+        assert webhook.health("POST", path)[:2] == (405, "only GET is served\n")
+    assert webhook.health("GET", "/mutate")[:2] == (404, "only /livez and /readyz are served\n")
+
+
+def test_plain_http_on_the_tls_port_gets_nothing(webhook: Webhook) -> None:
+    plain = http.client.HTTPConnection("localhost", webhook.port, timeout=10)
+    plain.request("POST", "/mutate", json.dumps(review(pod())))
+    with pytest.raises((http.client.HTTPException, ConnectionError)):
+        plain.getresponse()
+    plain.close()
+    assert webhook.review(review(pod()))["allowed"]
+
+
+def test_a_connection_that_ends_early_leaves_one_line(webhook: Webhook) -> None:
+    connection = webhook.connection()
+    connection.putrequest("POST", "/mutate")
+    connection.putheader("content-length", "1000")
+    connection.endheaders(b"{")
+    connection.close()
+    deadline = time.monotonic() + 10
+    while not any(line.get("reason") == "the connection ended before the body did" for line in webhook.log()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_body_that_does_not_come(webhook: Webhook) -> None:
+    connection = webhook.connection()
+    connection.putrequest("POST", "/mutate")
+    connection.putheader("content-length", "1000")
+    connection.endheaders(b"{")
+    response = connection.getresponse()
+    assert (response.status, response.read()) == (408, b"the body did not come in time\n")
+    connection.close()
+
+
+def test_the_log_names_things_and_shows_none(webhook: Webhook) -> None:
+    secret = pod(ASKS, containers=[{"name": "web", "env": [{"name": "PASSWORD", "value": "hunter2"}]}])
+    secret["metadata"] = {"generateName": "one-line-", "labels": ASKS}
+    webhook.review(review(secret, namespace="shop\n"))
+    webhook.review(review(pod({"podrate.io/egress": "fast"}), name="another", namespace="shop\n"))
+    lines = [line for line in webhook.log() if line.get("namespace") == "shop\n"]
+    for line in lines:
+        assert line.pop("time").endswith("Z")
+    limit = '{"v":1,"egress":10000000,"ingress":10000000}'
+    common: dict[str, Any] = {"event": "review", "namespace": "shop\n", "operation": "CREATE"}
+    assert lines[0] == common | {"name": "one-line-", "result": "patched", "reason": limit}
+    assert lines[1].pop("reason").startswith('podrate.io/egress: "fast": ')
+    assert lines[1] == common | {"name": "another", "result": "rejected"}
+    assert "hunter2" not in json.dumps(webhook.log())
+
+
+def test_sigterm_finishes_the_review_under_way(tmp_path: Path) -> None:
+    body = json.dumps(review(pod(ASKS))).encode()
+    with serving(tmp_path) as webhook:
+        idle, busy = webhook.connection(), webhook.connection()
+        idle.connect()
+        busy.putrequest("POST", "/mutate")
+        busy.putheader("content-length", str(len(body)))
+        busy.endheaders(body[:10])
+        time.sleep(0.2)  # until it reads
+        webhook.process.send_signal(signal.SIGTERM)
+        webhook.event("stopping")
+        assert webhook.health("GET", "/readyz")[:2] == (503, "stopping\n")
+        assert webhook.health("GET", "/livez").status == 200
+        # An idle connection is closed. As Go does, we answer that by closing our end.
+        assert idle.sock.recv(1) == b""
+        idle.close()
+        busy.send(body[10:])
+        assert json.loads(busy.getresponse().read())["response"]["allowed"]
+        busy.close()
+        assert webhook.process.wait(5) == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("localhost", webhook.port))
+
+
+def test_it_waits_for_the_api_server(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        away = taken.getsockname()[1]  # nobody listens there once the block ends
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(
+        f"clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{away}'}}}}]\n"
+        "users: [{name: u, user: {token: t}}]\n"
+        "contexts: [{name: x, context: {cluster: c, user: u}}]\ncurrent-context: x\n"
+    )
+    options = ["--self-signed", "--service=podrate", "--namespace=system", "--secret=tls", "--configuration=podrate"]
+    with running(tmp_path, *options, KUBECONFIG=str(kubeconfig)) as webhook:
+        failure = webhook.event("unavailable")
+        assert failure["reason"].startswith("read Secret system/tls: ")
+        assert failure["again_in_seconds"] == 1
+        assert webhook.health("GET", "/readyz")[:2] == (503, failure["reason"] + "\n")
+        assert webhook.health("GET", "/livez").status == 200
+        webhook.process.send_signal(signal.SIGTERM)
+        assert webhook.process.wait(10) == 0

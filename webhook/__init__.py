@@ -1,0 +1,19 @@
+"""The admission service: a pod that asks for a limit gets the loader, and a bad limit is explained at `kubectl apply`.
+
+    review       the AdmissionReview on the wire: parsed from bytes, answered in bytes
+    pod          the few fields of a raw pod that we look at
+    sidecar      the container and the volumes that we add
+    patch        from a pod and its limit to a minimal JSON Patch
+    decide       from a request to allowed, patched or rejected: the policy, and no I/O
+    app          POST /mutate
+    health       /livez and /readyz, on a port of their own
+    tls          certificates: an authority, its leaf, the context that serves it
+    certificate  where the served one comes from, as the server sees it
+    selfsigned   how replicas agree on one of their own
+    cluster      the Secret that they keep it in, and the configuration that trusts it
+    options      the command line
+    server       the process: both servers, readiness, SIGTERM
+    log          one JSON object a line
+
+Raw dicts all the way: a model would drop the fields of a newer Kubernetes that it does not know.
+"""

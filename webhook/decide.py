@@ -1,0 +1,117 @@
+"""The policy: from an AdmissionRequest to allowed, patched or rejected. Quick, and without I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bandwidth.invalid import Invalid
+from bandwidth.keys import limit_of
+from bandwidth.limit import ANNOTATION, Limit, encode
+from webhook.patch import annotate, inject
+from webhook.pod import Pod
+from webhook.review import AdmissionRequest, Operation
+from webhook.sidecar import Settings, follows_limit
+
+
+class Result(StrEnum):
+    """What became of a request, as the log names it."""
+
+    ALLOWED = "allowed"
+    PATCHED = "patched"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to answer, and why: `reason` is one line, for the log, and for the user when rejected."""
+
+    result: Result
+    reason: str
+    patch: Sequence[Operation] = ()
+
+
+def decide(request: AdmissionRequest, settings: Settings) -> Decision:
+    """The answer to `request`. Raises BadRequest for a pod that no API server would send.
+
+    A dry run is decided as any other: we change nothing but the object.
+    """
+    resource = request["resource"]
+    if (resource["group"], resource["version"], resource["resource"]) != ("", "v1", "pods"):
+        return Decision(Result.ALLOWED, "not a pod")
+    if request.get("subResource"):
+        return Decision(Result.ALLOWED, "a subresource")
+    try:
+        match request["operation"]:
+            case "CREATE":
+                return _create(Pod(request.get("object"), "request.object"), settings)
+            case "UPDATE":
+                old = Pod(request.get("oldObject"), "request.oldObject")
+                return _update(Pod(request.get("object"), "request.object"), old)
+            case _:
+                return Decision(Result.ALLOWED, "neither a creation nor an update")
+    except Invalid as error:
+        return Decision(Result.REJECTED, str(error))
+
+
+def _create(pod: Pod, settings: Settings) -> Decision:
+    limit = limit_of(pod.labels, pod.annotations)
+    if limit is None:
+        return _without_limit(pod)
+    if pod.mirror:
+        # The kubelet runs a static pod before, and whether or not, the API server knows of it: no patch reaches it.
+        # Allowing its mirror would show a limit that nobody keeps. Rejecting it leaves the pod running, but the
+        # kubelet's log and the missing mirror say so. Without the key a static pod is none of our business.
+        raise _cannot(
+            pod,
+            "a static pod runs from a file on its node, where the loader can't be added",
+            "a pod that is created through the API server",
+            "a DaemonSet with the key in spec.template.metadata.labels",
+        )
+    if pod.windows:
+        raise _cannot(
+            pod, "the pod runs on Windows, the limit in the Linux kernel", "a pod on Linux", "spec.os.name: linux"
+        )
+    patch = inject(pod, limit, settings)
+    return Decision(Result.PATCHED, encode(limit), patch) if patch else Decision(Result.ALLOWED, "has it all already")
+
+
+def _update(pod: Pod, old: Pod) -> Decision:
+    """A running pod's limit follows its keys. Its containers and volumes can't change, so we never touch the spec."""
+    before = old.keys
+    changed = {place: value for place, value in pod.keys.items() if before.get(place) != value}
+    try:
+        limit = limit_of(pod.labels, pod.annotations)
+    except Invalid:
+        if changed:
+            raise
+        # It was bad before we came. Without this, nobody could remove such a pod's finalizers.
+        return Decision(Result.ALLOWED, "podrate's keys are bad, but as they were")
+    if any(follows_limit(container) for container in pod.init_containers):
+        # Without a key the loader is told that there is no limit: it can't be taken out of a running pod.
+        text = encode(limit or Limit())
+        patch = annotate(pod, {ANNOTATION: text})
+        return Decision(Result.PATCHED, text, patch) if patch else Decision(Result.ALLOWED, "the limit is as it was")
+    if limit is None:
+        return _without_limit(pod)
+    if changed:
+        raise _cannot(
+            pod,
+            "this pod runs without podrate's loader, which is only added when a pod is created",
+            "the key on the workload's template, or on a pod created anew",
+            "kubectl replace --force -f pod.yaml",
+        )
+    return Decision(Result.ALLOWED, "older than podrate here, and podrate's keys are as they were")
+
+
+def _without_limit(pod: Pod) -> Decision:
+    """Nobody but us writes podrate.io/limit: by hand it would look like a limit, and be none."""
+    patch = annotate(pod, {ANNOTATION: None})
+    if patch:
+        return Decision(Result.PATCHED, f"no key asks for a limit: {ANNOTATION} removed", patch)
+    return Decision(Result.ALLOWED, "no key asks for a limit")
+
+
+def _cannot(pod: Pod, reason: str, allowed: str, example: str) -> Invalid:
+    """The pod asks for a limit that it can't get, whatever the value."""
+    (_, key), value = next(iter(pod.keys.items()))
+    return Invalid(key, value, reason, allowed, example)

@@ -1,0 +1,32 @@
+"""The log: one JSON object a line on standard output. Never a whole Kubernetes object, never a key."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+_LONGEST = 500  # characters of one field: a line names things, it does not carry them
+
+
+def event(what: str, **fields: str | int) -> None:
+    """Write one line: the time, `what` happened, and `fields`."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    short = {key: value[:_LONGEST] if isinstance(value, str) else value for key, value in fields.items()}
+    sys.stdout.write(json.dumps({"time": now, "event": what} | short) + "\n")
+    sys.stdout.flush()
+
+
+class _Handler(logging.Handler):
+    """What the libraries log, in our form."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = {"level": record.levelname, "logger": record.name, "message": record.getMessage().strip()}
+        if record.exc_info:
+            # Its end: that is where the error is, and no line may grow without bound.
+            fields["trace"] = logging.Formatter().formatException(record.exc_info)[-_LONGEST:]
+        event("log", **fields)
+
+
+def capture_libraries() -> None:
+    """Send the warnings of uvicorn, asyncio and urllib3 to our log instead of standard error."""
+    logging.basicConfig(handlers=[_Handler()], level=logging.WARNING, force=True)

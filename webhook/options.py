@@ -1,0 +1,133 @@
+"""The command line of the webhook."""
+
+import argparse
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from webhook.sidecar import Settings
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Files:
+    """A certificate from elsewhere, as PEM files."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True)
+class SelfSigned:
+    """A certificate of our own: for this Service, kept in this Secret, trusted by this configuration."""
+
+    service: str
+    namespace: str
+    secret: str
+    configuration: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """All that the process is told."""
+
+    settings: Settings
+    port: int
+    health_port: int
+    certificate: Files | SelfSigned
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line; argparse would print the usage before it."""
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def parse(arguments: list[str] | None = None) -> Options:
+    """The options in `arguments`, by default the process's. Ends the process with status 2 and one line when bad."""
+    parser = _Parser(
+        prog="python -m webhook",
+        description="Admission webhook of podrate: adds the loader to pods that ask for a bandwidth limit.",
+        epilog="example: python -m webhook --loader-image example/podrate:0.1 --certificate tls.crt --key tls.key",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--loader-image", required=True, metavar="IMAGE", type=_image, help="image of the sidecar")
+    parser.add_argument(
+        "--loader-image-pull-policy",
+        metavar="POLICY",
+        choices=("Always", "IfNotPresent", "Never"),
+        help="its imagePullPolicy: Always, IfNotPresent or Never (default: left to Kubernetes)",
+    )
+    parser.add_argument("--port", type=_port, default=10250, help="of POST /mutate, TLS (default: %(default)s, 0: any)")
+    parser.add_argument(
+        "--health-port",
+        type=_port,
+        default=8080,
+        help="of /livez and /readyz, plain (default: %(default)s, 0: any)",
+    )
+    provided = parser.add_argument_group("a certificate from elsewhere")
+    provided.add_argument("--certificate", metavar="FILE", type=_file, help="PEM, leaf first")
+    provided.add_argument("--key", metavar="FILE", type=_file, help="PEM, not encrypted")
+    own = parser.add_argument_group("a certificate of our own", "made here and kept in the cluster that we run in")
+    own.add_argument("--self-signed", action="store_true", help="with all of the following")
+    own.add_argument("--service", metavar="NAME", type=_dns_label, help="the Service in front of us")
+    own.add_argument("--namespace", metavar="NAME", type=_dns_label, help="of the Service and the Secret")
+    own.add_argument("--secret", metavar="NAME", type=_object_name, help="an existing Secret, shared by the replicas")
+    own.add_argument(
+        "--configuration",
+        metavar="NAME",
+        type=_object_name,
+        help="our MutatingWebhookConfiguration, given the caBundle",
+    )
+    given = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    settings = Settings(image=given.loader_image, pull_policy=given.loader_image_pull_policy)
+    return Options(settings, given.port, given.health_port, _certificate(parser, given))
+
+
+def _certificate(parser: _Parser, given: argparse.Namespace) -> Files | SelfSigned:
+    files = {"--certificate": given.certificate, "--key": given.key}
+    names = {f"--{name}": getattr(given, name) for name in ("service", "namespace", "secret", "configuration")}
+    wanted, other = (names, files) if given.self_signed else (files, names)
+    mode = "--self-signed" if given.self_signed else "without --self-signed"
+    if missing := [option for option, value in wanted.items() if value is None]:
+        parser.error(f"{mode}: {', '.join(missing)} missing")
+    if extra := [option for option, value in other.items() if value is not None]:
+        parser.error(f"{mode}: {', '.join(extra)} not allowed")
+    return SelfSigned(*names.values()) if given.self_signed else Files(*files.values())
+
+
+def _image(text: str) -> str:
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise argparse.ArgumentTypeError(f"{text!a} is not an image's name, for example podrate-loader:0.1.0")
+    return text
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!a} is not a port, 0 to 65535")
+    return int(text)
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text!a}: {error.strerror}") from None
+
+
+def _dns_label(text: str) -> str:
+    if not _DNS_LABEL.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!a} is not a name of lower case letters, digits and -, at most 63")
+    return text
+
+
+def _object_name(text: str) -> str:
+    if not _OBJECT_NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!a} is not a name of lower case letters, digits, - and ., at most 253")
+    return text

@@ -1,0 +1,69 @@
+"""The few fields of a raw pod that we look at, checked once."""
+
+from typing import Any
+
+from bandwidth.invalid import quote
+from bandwidth.keys import PREFIX
+from bandwidth.limit import ANNOTATION
+from webhook.review import BadRequest, json_type, optional, required
+
+MIRROR = "kubernetes.io/config.mirror"
+_OS = "kubernetes.io/os"
+
+
+class Pod:
+    """A view of a v1 Pod as the API server sent it; the dict below is never changed.
+
+    `raw` and `where` (its path in the request) come from the caller. Raises BadRequest for a wrong type in a field
+    that we read. That is the caller's fault, not the user's: the API server decodes a pod before it asks us.
+    """
+
+    def __init__(self, raw: object, where: str) -> None:
+        if not isinstance(raw, dict):
+            raise BadRequest(f"{where} must be an object, not {json_type(raw)}")
+        self.where = where
+        self.metadata: dict[str, Any] = required(raw, "metadata", dict, where)
+        self.labels = self._strings("labels")
+        self.annotations = self._strings("annotations")
+        self.spec: dict[str, Any] = required(raw, "spec", dict, where)
+        self.init_containers = self._objects("initContainers")
+        self.containers = self._objects("containers")
+        self.ephemeral_containers = self._objects("ephemeralContainers")
+        self.volumes = self._objects("volumes")
+
+    @property
+    def keys(self) -> dict[tuple[str, str], str]:
+        """What the user wrote of ours: {("label" or "annotation", key): value}."""
+        return {
+            (kind, key): value
+            for kind, written in (("label", self.labels), ("annotation", self.annotations))
+            for key, value in written.items()
+            if key.startswith(PREFIX) and key != ANNOTATION
+        }
+
+    @property
+    def mirror(self) -> bool:
+        """Whether this is the API server's picture of a static pod, which a kubelet made from a file of its own."""
+        return MIRROR in self.annotations
+
+    @property
+    def windows(self) -> bool:
+        """Whether the pod says that it runs on Windows, in either of the two ways that the scheduler knows."""
+        os = optional(self.spec, "os", dict, f"{self.where}.spec") or {}
+        selector = optional(self.spec, "nodeSelector", dict, f"{self.where}.spec") or {}
+        return "windows" in (os.get("name"), selector.get(_OS))
+
+    def _strings(self, key: str) -> dict[str, str]:
+        found: dict[str, str] = optional(self.metadata, key, dict, f"{self.where}.metadata") or {}
+        for name, value in found.items():
+            if not isinstance(value, str):
+                path = f"{self.where}.metadata.{key}[{quote(name)}]"
+                raise BadRequest(f"{path} must be a string, not {json_type(value)}")
+        return found
+
+    def _objects(self, key: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = optional(self.spec, key, list, f"{self.where}.spec") or []
+        for index, item in enumerate(found):
+            if not isinstance(item, dict):
+                raise BadRequest(f"{self.where}.spec.{key}[{index}] must be an object, not {json_type(item)}")
+        return found

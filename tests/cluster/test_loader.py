@@ -1,0 +1,141 @@
+"""The loader in a pod: where it attaches, what it follows, how it dies and what it leaves."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+from . import node as node_pod
+from .conftest import Figures, Pod, pod
+from .images import Images
+from .kubectl import Cluster, application, eventually
+from .node import Node, Program
+from .traffic import EGRESS, SERVERS, iperf3
+
+
+def test_attached_to_limited_pods_exclusively_and_nowhere_else(pods: dict[str, Pod], node: Node) -> None:
+    programs = node.programs()
+    assert {each.cgroup for each in programs} == {node.cgroups_of(pods[name].uid)[0] for name in ("limited", "live")}
+    for cgroup in {each.cgroup for each in programs}:
+        hooks = [each.hook for each in programs if each.cgroup == cgroup]
+        assert {"cgroup_inet_egress", "cgroup_inet_ingress"} <= set(hooks)
+        assert len(set(hooks)) == len(hooks)  # one each
+    assert {each.flags for each in programs} == {""}  # neither multi nor override
+
+
+def test_label_change_changes_the_rate_without_a_restart(
+    cluster: Cluster, pods: dict[str, Pod], figures: Figures
+) -> None:
+    before = cluster.get("pod", "live")["status"]
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(iperf3, cluster, "live", EGRESS, pods[node_pod.NAME].address, 8, 1)
+        time.sleep(4)
+        cluster.kubectl("label", "pod", "live", "podrate.io/bandwidth=40M", "--overwrite")
+        labelled = time.time()
+        flow = running.result()
+    after = cluster.get("pod", "live")["status"]
+    for key in ("containerStatuses", "initContainerStatuses"):
+        ids = [[(each["containerID"], each["restartCount"]) for each in status[key]] for status in (before, after)]
+        assert ids[0] == ids[1]
+    stamp, _, line = cluster.logs("live", "podrate", "--timestamps")[-1].partition(" ")
+    assert '"egress":40000000' in line
+    figures["label changed to new limit in force, s"] = datetime.fromisoformat(stamp).timestamp() - labelled
+    ratios = flow.between(0, 2.5) / 10e6, flow.between(6, 8) / 40e6
+    figures["egress before the change, goodput / limit"], figures["egress after the change, goodput / limit"] = ratios
+    assert 0.85 <= ratios[0] <= 1.05
+    assert 0.85 <= ratios[1] <= 1.05
+
+
+def test_killed_loader_leaves_the_limit_and_the_next_takes_over(
+    cluster: Cluster, pods: dict[str, Pod], node: Node, figures: Figures
+) -> None:
+    limited = pods["limited"]
+    before = {each.hook: each for each in node.programs_of(limited.uid)}
+    loader = node.loader(limited.uid)
+    assert loader
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(iperf3, cluster, "limited", EGRESS, pods[node_pod.NAME].address, 8, 1)
+        time.sleep(3)
+        node.execute("kill", "-KILL", str(loader))
+        in_force = node.programs_of(limited.uid)
+        eventually("another loader", lambda: node.loader(limited.uid) not in (None, loader))
+        replaced = eventually("another program", lambda: _others(before, node.programs_of(limited.uid)))
+        flow = running.result()
+    assert {each.hook for each in in_force} == set(before)
+    assert {each.hook for each in replaced} == set(before)
+    assert {each.flags for each in replaced} == {""}
+    # A millisecond without a limit would be 10 Mbit more, as much as half a second may carry. (Not a shorter time: when
+    # the receiver gets no CPU for a while, all that came meanwhile counts for the interval after it.)
+    ratio, most = flow.goodput / 20e6, flow.highest(intervals=5) / 20e6
+    figures["egress over SIGKILL and takeover, goodput / limit"] = ratio
+    figures["egress over SIGKILL and takeover, highest 500 ms / limit"] = most
+    assert 0.85 <= ratio <= 1.05
+    assert most < 1.5, flow.intervals
+    status = cluster.get("pod", "limited")["status"]
+    assert [each["restartCount"] for each in status["initContainerStatuses"]] == [1]
+    assert [each["restartCount"] for each in status["containerStatuses"]] == [0]
+    # It is in charge: it follows the label.
+    cluster.kubectl("label", "pod", "limited", "podrate.io/egress=30M", "--overwrite")
+    eventually("the new limit", lambda: '"egress":30000000' in cluster.logs("limited", "podrate")[-1])
+    cluster.kubectl("label", "pod", "limited", "podrate.io/egress=20M", "--overwrite")
+
+
+def _others(before: dict[str, Program], now: list[Program]) -> list[Program]:
+    """The programs of both hooks, once neither is the one that was there before."""
+    return now if len(now) == len(before) and all(each.id != before[each.hook].id for each in now) else []
+
+
+def test_wrong_pod_uid_is_no_silent_failure(cluster: Cluster, node: Node, images: Images) -> None:
+    """The sidecar as the webhook makes it, in a pod that was never sent to us, with the UID of no pod at all."""
+    asks = application("astray", images.app, SERVERS, {"podrate.io/bandwidth": "10M"}, **node.beside)
+    created = cluster.kubectl("create", "-f", "-", "--dry-run=server", "-o", "json", stdin=json.dumps(asks)).stdout
+    manifest = json.loads(created.replace("metadata.annotations['podrate.io/limit']", "metadata.annotations['limit']"))
+    limit = manifest["metadata"]["annotations"]["podrate.io/limit"]
+    manifest["metadata"] = {"name": "astray", "annotations": {"limit": limit}}
+    manifest["spec"]["initContainers"][0]["env"] = [
+        {"name": "POD_UID", "value": "00000000-0000-4000-8000-000000000000"}
+    ]
+    before = node.programs()
+    cluster.create(manifest)
+
+    def failed() -> Any:
+        (status,) = cluster.get("pod", "astray")["status"].get("initContainerStatuses", [{}])
+        return status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated")
+
+    ended = eventually("the loader's end", failed)
+    (line,) = ended["message"].splitlines()
+    assert line.startswith("podrate: no-cgroup: the cgroup of pod 00000000-0000-4000-8000-000000000000 is nowhere")
+    assert ended["exitCode"] == 6
+    (app,) = cluster.get("pod", "astray")["status"]["containerStatuses"]
+    assert app["state"]["waiting"]["reason"] == "PodInitializing"
+    assert not app["started"]
+    assert node.programs() == before
+    cluster.delete("astray")
+
+
+def test_deleted_pod_leaves_no_cgroup_and_no_program(cluster: Cluster, pods: dict[str, Pod], node: Node) -> None:
+    uid = pods["live"].uid
+    attached = {program.id for program in node.programs_of(uid)}
+    assert attached <= node.loaded()
+    cluster.delete("live")
+    eventually("no cgroup of the pod", lambda: not node.cgroups_of(uid))
+    eventually("no program of the pod", lambda: not attached & node.loaded())
+
+
+def test_time_from_creation_to_attached_and_ready(
+    cluster: Cluster, node: Node, images: Images, figures: Figures
+) -> None:
+    for name, labels in {"timed": {"podrate.io/bandwidth": "10M"}, "timed-control": {}}.items():
+        began = time.time()
+        cluster.create(application(name, images.app, SERVERS, labels, **node.beside))
+        cluster.wait_ready(name)
+        figures[f"pod creation to Ready, {'with' if labels else 'without'} a limit, s"] = time.time() - began
+        if labels:
+            stamp = datetime.fromisoformat(cluster.logs(name, "podrate", "--timestamps")[0].partition(" ")[0])
+            figures["pod creation to attached, s"] = stamp.timestamp() - began
+            process = node.loader(pod(cluster, name).uid)
+            assert process
+            figures["loader's process start to attached, s"] = stamp.timestamp() - node.started(process)
+    cluster.delete("timed", "timed-control")
+    assert figures["loader's process start to attached, s"] < 2

@@ -1,6 +1,6 @@
 """The process in the pod: attach, announce, follow the annotation. And the probe that the kubelet asks.
 
-Three directories meet below /run/podrate (the webhook mounts them: webhook/patch.py):
+Three directories meet below /run/podrate (the webhook mounts them: webhook/sidecar.py):
 
     cgroup/   the node's /sys/fs/cgroup, read-only
     limit/    the downward API volume; its file `limit` holds the pod's podrate.io/limit annotation

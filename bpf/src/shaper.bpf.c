@@ -35,6 +35,7 @@
 
 #define SEGMENT 1448 /* bytes of payload in a full TCP segment with timestamps on Ethernet */
 #define LEAST_PACE 256 /* bytes/s: a full segment every 6 s still finds out that the price has fallen */
+#define UNCLAMPED 0x3fffffffULL /* segments: above every window */
 #define UNPACED 0xffffffffULL /* bytes/s: the greatest SO_MAX_PACING_RATE of 32 bits, and the kernel's "none" */
 
 /* Return values: kernel/bpf/cgroup.c, __cgroup_bpf_run_filter_skb. */
@@ -329,9 +330,17 @@ static __always_inline __u64 share(const struct bpf_sock_ops *ops, const struct 
 	return rate;
 }
 
+/* Whether a value should be set anew: it differs by a sixteenth from the one that is set. */
+static __always_inline bool differs(__u64 value, __u64 set)
+{
+	__u64 change = value > set ? value - set : set - value;
+
+	return change && change >= set >> 4;
+}
+
 static __always_inline void pace(struct bpf_sock_ops *ops, const struct podrate_bucket *bucket, struct paced *paced)
 {
-	__u64 rate = UNPACED, change;
+	__u64 rate = UNPACED, window = UNCLAMPED;
 
 	if (bucket->limit.rate) {
 		rate = share(ops, bucket);
@@ -339,26 +348,19 @@ static __always_inline void pace(struct bpf_sock_ops *ops, const struct podrate_
 			rate = LEAST_PACE;
 		if (rate > UNPACED)
 			rate = UNPACED;
+		/* Twice what the whole limit has in flight at this round trip, and 6: more would only be a burst. */
+		window = (bucket->limit.rate >> 3) * ((ops->srtt_us >> 3) + 1000) / 1000000 * 2 / SEGMENT + 6;
+		if (window > UNCLAMPED)
+			window = UNCLAMPED;
 	}
-	change = rate > paced->pacing_rate ? rate - paced->pacing_rate : paced->pacing_rate - rate;
-	if (change >= (paced->pacing_rate >> 4) && change) {
+	if (differs(rate, paced->pacing_rate)) {
 		__u32 value = rate;
 
 		paced->pacing_rate = rate;
 		bpf_setsockopt(ops, SOL_SOCKET, SO_MAX_PACING_RATE, &value, sizeof(value));
 	}
-	if (!bucket->limit.rate)
-		return;
-
-	/*
-	 * Twice what the whole limit has in flight at this round trip, and 6: more would only be a burst. Never
-	 * lowered again, for a window that shrinks under what is in flight sends nothing at all.
-	 */
-	__u64 window = (bucket->limit.rate >> 3) * ((ops->srtt_us >> 3) + 1000) / 1000000 * 2 / SEGMENT + 6;
-
-	if (window > 60000)
-		window = 60000;
-	if (window > paced->window + (paced->window >> 2)) {
+	/* Never lowered: a window that shrinks under what is in flight sends nothing at all. */
+	if (window > paced->window && differs(window, paced->window)) {
 		int value = window;
 
 		paced->window = window;

@@ -125,6 +125,17 @@ def test_a_live_change_takes_effect_at_once(
     assert 0.8 < transfer.between(1.8, 3) / after < 1.1
 
 
+def test_a_limit_that_is_taken_away_leaves_nothing_on_the_sockets(
+    lab: Lab, pod_cgroup: Cgroup, shaper: Shaper
+) -> None:
+    shaper.buckets.set(Limit(egress=10 * M))
+    with iperf.Run(lab, Traffic(seconds=3), pod_cgroup) as under_way:
+        time.sleep(1)
+        shaper.buckets.set(Limit())
+        transfer = under_way.wait()
+    assert transfer.between(2, 3) > 1000 * M
+
+
 def test_changing_one_direction_leaves_the_other_ones_clock(shaper: Shaper) -> None:
     shaper.buckets.set(Limit(10 * M, 10 * M))
     index = shaper.buckets._index(INGRESS)

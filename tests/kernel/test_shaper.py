@@ -125,9 +125,7 @@ def test_a_live_change_takes_effect_at_once(
     assert 0.8 < transfer.between(1.8, 3) / after < 1.1
 
 
-def test_a_limit_that_is_taken_away_leaves_nothing_on_the_sockets(
-    lab: Lab, pod_cgroup: Cgroup, shaper: Shaper
-) -> None:
+def test_a_limit_that_is_taken_away_leaves_nothing_on_the_sockets(lab: Lab, pod_cgroup: Cgroup, shaper: Shaper) -> None:
     shaper.buckets.set(Limit(egress=10 * M))
     with iperf.Run(lab, Traffic(seconds=3), pod_cgroup) as under_way:
         time.sleep(1)

@@ -7,6 +7,7 @@ Nothing of it touches the machine's own network: the devices are born inside the
 those set aside for benchmarks (RFC 2544 and RFC 5180), and the sysctls are the namespaces' own.
 """
 
+import ctypes
 import itertools
 import os
 import signal
@@ -21,9 +22,9 @@ from typing import Self
 
 from bench.cgroup import Cgroup
 from bench.command import Argv, LabError, last_line, require, run, stop, terminable, undisturbed
+from bench.compiled import program
 
-_SOURCE = Path(__file__).with_name("delay.c")
-_BUILD = _SOURCE.parent.parent / "build" / "bench"
+_CLONE_NEWNET = 0x40000000  # linux/sched.h
 
 _SYSCTLS = {
     # A run must not start with what the last one learned of the path.
@@ -72,6 +73,13 @@ class Namespace:
         process = subprocess.Popen(self.command(argv, cgroup), stdin=stdin, stdout=stdout, stderr=stderr, text=True)
         self._started.append(process)
         return process
+
+    def enter(self) -> None:
+        """Move the calling thread here for good: call it in one made for that. Raises LabError when it is refused."""
+        libc = ctypes.CDLL(None, use_errno=True)  # os.setns came with Python 3.12
+        with Path("/run/netns", self.name).open() as file:
+            if libc.setns(file.fileno(), _CLONE_NEWNET):
+                raise LabError(f"namespace {self.name}: {os.strerror(ctypes.get_errno())}")
 
     def stop_all(self) -> None:
         """End every process in this namespace, those that ours have started too."""
@@ -144,7 +152,7 @@ class Lab:
 
     def _start_wire(self) -> None:
         """Once both ends are up: what it can't deliver it reports as lost."""
-        process = self._wire.popen([_delay_program(), "left", "right", str(round(self.rtt / 2 * 1e9))])
+        process = self._wire.popen([program("delay"), "left", "right", str(round(self.rtt / 2 * 1e9))])
         if process.stdout is None or process.stdout.readline() != "ready\n":
             raise LabError(f"delay wire: {last_line(process.communicate(timeout=2)[1])}")
         self._undo.callback(_take_down, process)
@@ -196,14 +204,3 @@ def _sysctl(namespace: Namespace, values: dict[str, str]) -> None:
     """Write /proc/sys/net, which shows the writer's own network namespace."""
     script = "; ".join(f"echo {value} >/proc/sys/net/{key}" for key, value in values.items())
     namespace.run(["sh", "-ec", script])
-
-
-def _delay_program() -> Path:
-    """The delay wire's program, compiled when it is older than its source."""
-    program = _BUILD / "delay"
-    if not program.exists() or program.stat().st_mtime < _SOURCE.stat().st_mtime:
-        _BUILD.mkdir(parents=True, exist_ok=True)
-        fresh = program.with_name(f"delay.{os.getpid()}")
-        run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", fresh, _SOURCE])
-        fresh.replace(program)  # another lab may be compiling it too
-    return program

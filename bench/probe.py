@@ -5,17 +5,13 @@ with probe.Server(lab.peer) as server, probe.Probe(lab.pod, server, seconds=5, c
     times = inside.wait()
 """
 
-import sys
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from bench.cgroup import Cgroup
 from bench.command import LabError, last_line, stop
+from bench.compiled import program
 from bench.lab import Namespace
-
-# -I -S: nothing but the standard library, and a start in 10 ms.
-_ECHO = [sys.executable, "-I", "-S", str(Path(__file__).with_name("echo.py"))]
 
 
 class Server:
@@ -25,7 +21,7 @@ class Server:
         self._namespace = namespace
 
     def __enter__(self) -> Self:
-        self._process = self._namespace.popen([*_ECHO, "serve"])
+        self._process = self._namespace.popen([program("echo"), "serve"])
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line.strip().isdigit():
             raise LabError(f"echo server: {last_line(self._process.communicate()[1])}")
@@ -45,7 +41,7 @@ class Probe:
         self._namespace = namespace
         self._cgroup = cgroup
         self._seconds = seconds
-        self._ask = [*_ECHO, "ask", server.address, str(server.port), str(seconds), str(interval)]
+        self._ask = [str(program("echo")), "ask", server.address, str(server.port), str(seconds), str(interval)]
 
     def __enter__(self) -> Self:
         self._process = self._namespace.popen(self._ask, self._cgroup)

@@ -60,6 +60,28 @@ class MapInfo(ctypes.Structure):
     ]
 
 
+class TestRunOptions(ctypes.Structure):
+    """struct bpf_test_run_opts."""
+
+    _fields_ = [
+        ("sz", c_size_t),
+        ("data_in", c_char_p),
+        ("data_out", c_void_p),
+        ("data_size_in", c_uint32),
+        ("data_size_out", c_uint32),
+        ("ctx_in", c_char_p),
+        ("ctx_out", c_void_p),
+        ("ctx_size_in", c_uint32),
+        ("ctx_size_out", c_uint32),
+        ("retval", c_uint32),
+        ("repeat", c_int),
+        ("duration", c_uint32),
+        ("flags", c_uint32),
+        ("cpu", c_uint32),
+        ("batch_size", c_uint32),
+    ]
+
+
 _PROTOTYPES: dict[str, tuple[object, list[object]]] = {
     "libbpf_major_version": (c_uint32, []),
     "libbpf_minor_version": (c_uint32, []),
@@ -79,6 +101,7 @@ _PROTOTYPES: dict[str, tuple[object, list[object]]] = {
     "bpf_obj_get_info_by_fd": (c_int, [c_int, c_void_p, POINTER(c_uint32)]),
     "bpf_prog_attach": (c_int, [c_int, c_int, c_int, c_uint32]),
     "bpf_prog_detach2": (c_int, [c_int, c_int, c_int]),
+    "bpf_prog_test_run_opts": (c_int, [c_int, POINTER(TestRunOptions)]),
     "bpf_prog_query": (c_int, [c_int, c_int, c_uint32, POINTER(c_uint32), POINTER(c_uint32), POINTER(c_uint32)]),
 }
 

@@ -1,4 +1,5 @@
 # make demo    podrate's main job, seen: a label, a patch, a limit in the kernel, a live change (root, no cluster)
+# make bench   podrate beside tc, measured here: docs/benchmarks.md and its pictures (root, 15 minutes)
 # make test    every test: unit, kernel, webhook, and a real Kubernetes cluster (root; the first run builds it)
 # make lint    ruff, mypy, import layers, clang-format, and that the committed BPF objects are what their source makes
 # make bpf     rebuild bpf/build from bpf/src
@@ -10,12 +11,18 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 PACKAGES := .ci/packages
 
-.PHONY: demo test lint format bpf clean
+.PHONY: demo bench test lint format bpf clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
 	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1
 	$(PYTHON) -m demo
+
+bench: $(VENV)/.demo
+	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1 cc:gcc clang-14:clang-14 \
+	  /usr/include/bpf/bpf_helpers.h:libbpf-dev
+	$(PYTHON) -m bench sweep $(ARGS)
+	$(PYTHON) -m bench report
 
 test: $(VENV)/.test
 	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1 cc:gcc bpftool:bpftool \

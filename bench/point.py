@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 
+from bandwidth.rate import format_rate
 from bench import iperf, meter, probe
 from bench.cgroup import Cgroup
 from bench.iperf import Direction, Protocol, Traffic, Transfer
@@ -28,6 +29,12 @@ class Point:
     protocol: Protocol = "tcp"
     congestion: str = "cubic"
     seconds: int = 5
+
+    @property
+    def name(self) -> str:
+        """For example "egress cubic 100M x16 20ms"."""
+        traffic = "udp" if self.protocol == "udp" else self.congestion
+        return f"{self.direction} {traffic} {format_rate(self.rate)} x{self.flows} {self.rtt * 1e3:g}ms"
 
     def traffic(self) -> Traffic:
         """What is sent."""

@@ -42,7 +42,7 @@ def main() -> int:
             require("ip", "tc", "nsenter", "iperf3", "cc", "clang-14")
         with terminable():
             return int(options.run(options))
-    except (LabError, Failure) as error:
+    except (LabError, Failure, OSError) as error:  # an OSError is the kernel's word on a BPF program, or a file
         print(f"bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

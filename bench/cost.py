@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from bandwidth.limit import MAX_RATE, Limit
+from bench.command import LabError
 from bench.compiled import bpf_object
 from bench.lab import Lab, Namespace
 from loader import bpf
@@ -67,7 +68,7 @@ def _side_by_side(namespace: Namespace, programs: Sequence[bpf.Program], cpus: i
                 together.wait(30)
                 verdict, ns = program.test_run(segment, ifindex, REPEAT)
                 if verdict != 1:
-                    raise AssertionError(f"{program.name} returned {verdict} for a packet within the limit")
+                    raise LabError(f"{program.name} returned {verdict} for a packet within the limit")
                 each.append(ns)
         return times
 

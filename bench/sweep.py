@@ -132,7 +132,7 @@ def sweep(chosen: Sequence[Stage], results: Results, progress: Callable[[Stage],
     for stage in chosen:
         try:
             stage.work(results)
-        except LabError as error:
+        except (LabError, OSError) as error:  # an OSError is the kernel's word on a BPF program
             results.data["failed"].append(f"{stage.name}: {error}")
         results.save()
         progress(stage)

@@ -1,6 +1,7 @@
 """A pod's TCP beside its own UDP flood at twice the limit: what is left of each, and what the flood is told."""
 
 import sys
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from bench.point import UDP_LOAD
 from bench.shapers import SHAPERS
 
 FLOWS = 4
+_MARGIN = 2  # seconds
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,17 @@ def measure(rate: int, shaper: str, seconds: int) -> Beside:
         pod = stack.enter_context(Cgroup("bench", "pod"))
         app = pod.child("app")
         stack.enter_context(SHAPERS[shaper](lab, pod, "egress", rate))
-        # -I -S: nothing but the standard library, and a start in 10 ms. It begins first, and ends last.
+        # -I -S: nothing but the standard library, and a start in 10 ms. It begins first and ends last: TCP may take
+        # a while to connect beside it.
         script = [sys.executable, "-I", "-S", str(Path(flood.__file__))]
-        flooding = lab.pod.popen([*script, lab.peer.v4, str(UDP_LOAD * rate), str(seconds + 0.5)], app)
+        flooding = lab.pod.popen([*script, lab.peer.v4, str(UDP_LOAD * rate), str(seconds + _MARGIN)], app)
+        start, before = time.monotonic(), _for_nobody(lab.peer)
         transfer = iperf.run(lab, Traffic("egress", flows=FLOWS, seconds=seconds), app)
+        end, after = time.monotonic(), _for_nobody(lab.peer)
         output, _ = flooding.communicate(timeout=30)
         sent, refused = map(int, output.split())
-        arrived = _for_nobody(lab.peer) * flood.SIZE * 8 / (seconds + 0.5)
-        return Beside(transfer.goodput / rate, arrived / rate, sent, refused)
+        udp = (after - before) * flood.SIZE * 8 / (end - start)
+        return Beside(transfer.goodput / rate, udp / rate, sent, refused)
 
 
 def _for_nobody(namespace: Namespace) -> int:

@@ -22,15 +22,16 @@ def flood(address: str, rate: float, seconds: float) -> tuple[int, int]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         start = time.monotonic()
         while (passed := time.monotonic() - start) < seconds:
-            for _ in range(int(passed * rate / 8 / SIZE) - sent - refused):
-                try:
-                    out.sendto(payload, (address, PORT))
-                    sent += 1
-                except PermissionError as error:
-                    if error.errno != errno.EPERM:
-                        raise
-                    refused += 1
-            time.sleep(0.001)
+            if sent + refused > passed * rate / 8 / SIZE:
+                time.sleep(0.001)
+                continue
+            try:
+                out.sendto(payload, (address, PORT))
+                sent += 1
+            except PermissionError as error:
+                if error.errno != errno.EPERM:
+                    raise
+                refused += 1
     return sent, refused
 
 

@@ -80,7 +80,7 @@ def _dots(group: Group, panels: Sequence[_Panel]) -> Figure:
     height = 1.3 + 0.26 * lines  # inches, of which the titles and the legend need 0.9
     figure = Figure(figsize=(11, height))
     columns = list(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0])
-    figure.subplots_adjust(wspace=0.08, top=1 - 0.9 / height, bottom=0.4 / height)
+    figure.subplots_adjust(wspace=0.13, top=1 - 0.9 / height, bottom=0.4 / height)
     for axes, panel in zip(columns, panels, strict=True):
         axes.set_title(panel.title, fontsize=10, color=_INK)
         axes.set_xscale(panel.scale, **({"linthresh": 1} if panel.scale == "symlog" else {}))
@@ -164,9 +164,9 @@ def _cost(packets: Sequence[Mapping[str, Any]]) -> Figure:
             axes.annotate(f"+{added:.0f}", (each[program], y), xytext=(4, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set_xlim(right=1.25 * max(max(each["egress"], each["ingress"]) for each in packets))
+    axes.set_xlim(right=1.1 * max(max(each["egress"], each["ingress"]) for each in packets))
     axes.set_xlabel("ns a packet")
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
     _plain(axes)
     return figure
 
@@ -177,4 +177,6 @@ def _plain(axes: Axes) -> None:
     axes.grid(axis="x", color="#eeeeee", linewidth=0.6)
     axes.set_axisbelow(True)
     if axes.get_xscale() != "linear":
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: f"{value:g}" if value < 1000 else f"{value / 1000:g}k")
+        )

@@ -38,7 +38,8 @@ def text(data: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         "made by a wire of ours ([bench/delay.c](../bench/delay.c)). The shapers of a point take turns, so that what "
         "disturbs the machine disturbs all of them. Sender, receiver, wire and probes share its CPUs: at 1G a "
         "difference of some percent may be the machine's. tbf and htb stand on the sender's device, where they see "
-        "the whole machine's traffic; podrate sees the pod's alone. A single point: `python -m bench point --help`.\n",
+        "the whole machine's traffic, and where a full queue makes a sender wait that is on the same machine; podrate "
+        "sees the pod's traffic alone. A single point: `python -m bench point --help`.\n",
         _remarks(groups),
         _meanings(groups),
     ]
@@ -60,10 +61,12 @@ def text(data: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
+    runs = machine["runs"]
+    counted = "one each" if runs == 1 else f"of {runs} the median of each figure by itself"
     return (
         f"{machine['date']}, Linux {machine['kernel']} ({machine['architecture']}), {machine['cpus']} CPUs "
         f"({machine['cpu']}), {machine['memory_gib']} GiB. "
-        f"Runs of {machine['seconds']} s; of {machine['runs']} runs the median of each figure by itself.\n"
+        f"Runs of {machine['seconds']} s, slow start included; {counted}.\n"
     )
 
 
@@ -97,6 +100,11 @@ class _Rule(NamedTuple):
 
 
 _RULES = (
+    _Rule(
+        "goodput above .99 of the limit, which is more than its headers leave, and above tbf's",
+        lambda ours, tbf: ours["goodput_ratio"] > max(0.99, tbf["goodput_ratio"]),
+        tables.GOODPUT,
+    ),
     _Rule(
         "goodput under 99 % of tbf's",
         lambda ours, tbf: ours["goodput_ratio"] < 0.99 * tbf["goodput_ratio"],

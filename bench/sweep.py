@@ -117,7 +117,7 @@ def stages(quick: bool, seconds: int, runs: int, wanted: str = "") -> list[Stage
     """What a sweep measures: all whose name contains `wanted`."""
     found = [
         Stage("cost of a packet", 8, _cost),
-        Stage("tcp beside a udp flood", 4 * (4 + _SETUP), _beside),
+        Stage("tcp beside a udp flood", 4 * (5 + _SETUP), _beside),
         Stage("close-up " + CLOSEUP.name, len(SHAPERS) * (CLOSEUP.seconds + _SETUP), _closeup),
     ]
     for planned in plan(seconds):

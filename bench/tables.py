@@ -21,11 +21,11 @@ class Column(NamedTuple):
 
 
 def _fraction(value: float) -> str:
-    return f"{value:.3f}"
+    return f"{value:.3f}" if value < 10 else f"{value:.0f}"
 
 
 def _ratio(value: float) -> str:
-    return f"{value:.2f}"
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
 def _count(value: float) -> str:

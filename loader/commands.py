@@ -1,11 +1,12 @@
 """The commands for people, parsed: run, attach, detach, status."""
 
 import argparse
+import sys
 from typing import NoReturn
 
 from bandwidth.invalid import Invalid
 from bandwidth.limit import Limit
-from bandwidth.rate import parse_rate
+from bandwidth.rate import format_rate, parse_rate
 from loader.failure import EXIT_CODES, RUN_EXIT_CODE, Failure
 
 _EXAMPLES = """\
@@ -38,22 +39,31 @@ def dispatch(arguments: list[str]) -> int:
             raise Failure("usage", "run needs a COMMAND", "podrate run --egress 10M -- curl http://example.com")
         return run(options.argv, _limit(options))
     if options.command == "attach":
-        from loader import bpf
-        from loader.cgroup import resolve
-        from loader.shaper import Shaper
-
-        limit = _limit(options)
-        cgroup = resolve(options.cgroup)
-        with Shaper() as shaper:
-            shaper.buckets.set(limit)
-            shaper.attach(cgroup, bpf.EXCLUSIVE)
-        return 0
+        return _attach(options.cgroup, _limit(options))
     if options.command == "detach":
         return _detach(options.cgroup)
     from loader.cgroup import resolve
     from loader.status import status
 
     return status(resolve(options.cgroup) if options.cgroup else None, options.json)
+
+
+def _attach(path: str, limit: Limit) -> int:
+    from loader import bpf
+    from loader.adopt import adopt
+    from loader.cgroup import resolve
+    from loader.shaper import Shaper
+
+    cgroup = resolve(path)
+    with Shaper() as shaper:
+        shaper.buckets.set(limit)
+        shaper.attach(cgroup, bpf.EXCLUSIVE)
+        adopted = adopt(cgroup, shaper)
+    if adopted.mode == "fixed" and adopted.connections and limit.egress is not None:
+        pace = format_rate(adopted.pace * 8)
+        what = f"{adopted.connections} older TCP connection(s) are paced at {pace}bit/s each until they close"
+        print(f"podrate: {what}: this kernel can't adopt them (needs 6.13)", file=sys.stderr)
+    return 0
 
 
 def _detach(path: str) -> int:

@@ -11,18 +11,24 @@ import os
 import socket
 import struct
 import termios
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
-from typing import Literal, NamedTuple
+from types import TracebackType
+from typing import Literal, NamedTuple, Self
 
-from loader import bpf
-from loader.shaper import OBJECT, Shaper
+from loader import bpf, shaper
 
-_OBJECT = os.path.join(os.path.dirname(OBJECT), "adopt.bpf.o")
+OBJECT = os.path.join(os.path.dirname(shaper.OBJECT), "adopt.bpf.o")
 _ADOPTION = struct.Struct("=5Q")  # struct podrate_adoption of bpf/src/podrate.h
 _UNPACED = 0xFFFFFFFF  # bytes/s: what the kernel takes for "none"
 _LEAST_PACE = 256  # bytes/s, as in bpf/src/shaper.bpf.c
+
+# Percent of an equal share. The shaper's own 5/4, from which its price takes away; but nothing corrects a fixed pace,
+# so that is just below what the limit, counted on the wire, can carry of TCP's payload: the bucket stays out of it.
+_LIVE, _FIXED = 125, 95
+_BACKLOG = 0.1  # seconds under the limit until every connection that sends has something left to send
 
 _SO_MAX_PACING_RATE = 47  # asm-generic/socket.h
 _SYS_PIDFD_GETFD = 438  # Linux 5.6, on every architecture
@@ -39,31 +45,63 @@ class Adopted(NamedTuple):
     pace: int  # bytes/s for each, to begin with
 
 
-def adopt(cgroup: str, shaper: Shaper, *, iterator: bool = True) -> Adopted:
-    """Pace the connections that are older than `shaper`, just attached to `cgroup`, its child cgroups included.
+class Census(NamedTuple):
+    """What a visit counted; the end of struct podrate_adoption."""
 
-    With a BPF iterator where the kernel has what it needs (6.13, CAP_PERFMON); else, or if not `iterator`, by
-    borrowing each process's sockets (5.6), which can set only a fixed pace. Connections within the pod stay as they
-    are. Needs CAP_SYS_ADMIN and CAP_SYS_PTRACE; what can't be reached is left unpaced, which the limit survives.
+    found: int  # connections that no shaper has met
+    busy: int  # of these, those with data unsent or unacknowledged
+    adopted: int  # of these, those that now have pace and callback
+
+
+class Adopter:
+    """What adopts connections, to be made ready before the attachment: they lose packets from there until `adopt`.
+
+    A BPF iterator where the kernel has what it needs (6.13, CAP_PERFMON); else, or if not `iterator`, each process's
+    sockets are borrowed (5.6), and then only a fixed pace can be set. Needs CAP_SYS_ADMIN and CAP_SYS_PTRACE.
     """
-    egress = shaper.buckets.limit().egress
-    if iterator:
-        with suppress(bpf.BpfError), bpf.ObjectSpec(_OBJECT).load() as loaded:
-            adopted = _by_iterator(cgroup, egress, loaded)
-            if adopted is not None:
-                return adopted
-    return _by_descriptor(cgroup, egress)
+
+    def __init__(self, *, iterator: bool = True) -> None:
+        self._object: bpf.Object | None = None
+        if iterator:
+            with suppress(bpf.BpfError):
+                self._object = bpf.ObjectSpec(OBJECT).load()
+
+    def adopt(self, cgroup: str, attached: shaper.Shaper) -> Adopted:
+        """Pace the connections of `cgroup` and those below that are older than `attached`, the shaper just put there.
+
+        Connections within the pod stay as they are. One that can't be reached stays unpaced: it keeps the limit, but
+        uses only half of it.
+        """
+        egress = attached.buckets.limit().egress
+        if self._object is not None:
+            with suppress(bpf.BpfError):
+                adopted = _by_iterator(cgroup, egress, self._object)
+                if adopted is not None:
+                    return adopted
+        return _by_descriptor(cgroup, egress)
+
+    def close(self) -> None:
+        """Unload the iterator."""
+        if self._object is not None:
+            self._object.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
-def _pace(egress: int | None, busy: int) -> int:
-    """Bytes/s for each connection to begin with: like the shaper's own, 5/4 of an equal share.
+def _pace(egress: int | None, busy: int, percent: int) -> int:
+    """Bytes/s for each connection: a part of an equal share of the limit among those that are busy.
 
-    Of those that are busy. A service may hold a thousand idle connections; dividing by those too would leave the few
-    that send with nothing.
+    A service may hold a thousand idle connections; dividing by those too would leave the few that send with nothing.
     """
     if egress is None:
         return _UNPACED
-    return min(max(egress * 5 // 32 // max(busy, 1), _LEAST_PACE), _UNPACED)
+    return min(max(egress * percent // 800 // max(busy, 1), _LEAST_PACE), _UNPACED)
 
 
 def _by_iterator(cgroup: str, egress: int | None, loaded: bpf.Object) -> Adopted | None:
@@ -71,21 +109,22 @@ def _by_iterator(cgroup: str, egress: int | None, loaded: bpf.Object) -> Adopted
     adoption, program = loaded.map("adoption"), loaded.program("podrate_adopt")
     identity = os.stat(cgroup).st_ino
 
-    def visit(pace: int) -> tuple[int, int, int]:
-        """Found, busy and adopted sockets. In every network namespace of the cgroup's processes."""
+    def visit(pace: int) -> Census:
+        """In every network namespace of the cgroup's processes. Pace 0 only counts."""
         adoption[0] = _ADOPTION.pack(identity, pace, 0, 0, 0)
         for namespace in _network_namespaces(_processes(cgroup)):
             with _entered(namespace):
                 bpf.iterate(program)
-        _, _, found, busy, adopted = _ADOPTION.unpack(adoption[0])
-        return found, busy, adopted
+        return Census(*_ADOPTION.unpack(adoption[0])[2:])
 
-    found, busy, _ = visit(0)
-    pace = _pace(egress, busy)
-    if not found:
+    before = visit(0)
+    pace = _pace(egress, before.busy, _LIVE)
+    if not before.found:
         return Adopted(0, "live", pace)
-    *_, adopted = visit(pace)
-    return Adopted(adopted, "live", pace) if adopted else None
+    after = visit(pace)
+    if after.found and not after.adopted:
+        return None
+    return Adopted(after.adopted, "live", pace)
 
 
 def _processes(cgroup: str) -> list[int]:
@@ -135,10 +174,11 @@ def _by_descriptor(cgroup: str, egress: int | None) -> Adopted:
     """Set what setsockopt(2) can set. Which cgroup a socket was made in can't be seen here: its holder's counts."""
     pids = _processes(cgroup)
     busy = 0
+    time.sleep(_BACKLOG)
     for connection in _connections(pids):
         unsent = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))  # or unacknowledged: tcp(7), SIOCOUTQ
         busy += any(unsent)
-    pace = _pace(egress, busy)
+    pace = _pace(egress, busy, _FIXED)
     count = 0
     for connection in _connections(pids):
         connection.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, struct.pack("=I", pace))

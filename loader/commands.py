@@ -50,19 +50,18 @@ def dispatch(arguments: list[str]) -> int:
 
 def _attach(path: str, limit: Limit) -> int:
     from loader import bpf
-    from loader.adopt import adopt
+    from loader.adopt import Adopter
     from loader.cgroup import resolve
     from loader.shaper import Shaper
 
     cgroup = resolve(path)
-    with Shaper() as shaper:
+    with Shaper() as shaper, Adopter() as adopter:
         shaper.buckets.set(limit)
         shaper.attach(cgroup, bpf.EXCLUSIVE)
-        adopted = adopt(cgroup, shaper)
-    if adopted.mode == "fixed" and adopted.connections and limit.egress is not None:
-        pace = format_rate(adopted.pace * 8)
-        what = f"{adopted.connections} older TCP connection(s) are paced at {pace}bit/s each until they close"
-        print(f"podrate: {what}: this kernel can't adopt them (needs 6.13)", file=sys.stderr)
+        adopted = adopter.adopt(cgroup, shaper)
+    if adopted.mode == "fixed" and adopted.connections > 0 and limit.egress is not None:
+        what = f"{adopted.connections} older TCP connection(s) are paced at {format_rate(adopted.pace * 8)}bit/s each"
+        print(f"podrate: {what} until they close; a pace that adapts needs Linux 6.13 and root", file=sys.stderr)
     return 0
 
 

@@ -1,4 +1,6 @@
-"""The TCP connections of a cgroup that are older than its limit: give them a pace, or they collapse against the bucket.
+"""The TCP connections of a cgroup that are older than its limit, or outlive it.
+
+Not paced, the older ones collapse against the bucket; not released, the others stay slow.
 
 The shaper paces a connection from its establishment. `podrate attach` on a running service finds connections that no
 shaper ever met; a pod's sidecar does not: it runs before the application. And a sidecar that was restarted finds its
@@ -48,13 +50,13 @@ class Adopted(NamedTuple):
 class Census(NamedTuple):
     """What a visit counted; the end of struct podrate_adoption."""
 
-    found: int  # connections that no shaper has met
+    found: int  # connections that no shaper has met; at a release, those that one has
     busy: int  # of these, those with data unsent or unacknowledged
     adopted: int  # of these, those that now have pace and callback
 
 
 class Adopter:
-    """What adopts connections, to be made ready before the attachment: they lose packets from there until `adopt`.
+    """What adopts and releases connections. Make it ready before the attachment: from there on they lose packets.
 
     A BPF iterator where the kernel has what it needs (6.13, CAP_PERFMON); else, or if not `iterator`, each process's
     sockets are borrowed (5.6), and then only a fixed pace can be set. Needs CAP_SYS_ADMIN and CAP_SYS_PTRACE.
@@ -79,6 +81,15 @@ class Adopter:
                 if adopted is not None:
                     return adopted
         return _by_descriptor(cgroup, egress)
+
+    def release(self, cgroup: str) -> None:
+        """Take from the connections of `cgroup` and those below what its shaper, now detached, has set on them."""
+        found = 0
+        if self._object is not None:
+            with suppress(bpf.BpfError):
+                found = _visit(cgroup, self._object, "podrate_release", 0).found
+        if not found:
+            _set_pace(_processes(cgroup), _UNPACED)
 
     def close(self) -> None:
         """Unload the iterator."""
@@ -106,25 +117,24 @@ def _pace(egress: int | None, busy: int, percent: int) -> int:
 
 def _by_iterator(cgroup: str, egress: int | None, loaded: bpf.Object) -> Adopted | None:
     """None if this kernel's sockets can't be told to call the shaper."""
-    adoption, program = loaded.map("adoption"), loaded.program("podrate_adopt")
-    identity = os.stat(cgroup).st_ino
-
-    def visit(pace: int) -> Census:
-        """In every network namespace of the cgroup's processes. Pace 0 only counts."""
-        adoption[0] = _ADOPTION.pack(identity, pace, 0, 0, 0)
-        for namespace in _network_namespaces(_processes(cgroup)):
-            with _entered(namespace):
-                bpf.iterate(program)
-        return Census(*_ADOPTION.unpack(adoption[0])[2:])
-
-    before = visit(0)
+    before = _visit(cgroup, loaded, "podrate_adopt", 0)
     pace = _pace(egress, before.busy, _LIVE)
     if not before.found:
         return Adopted(0, "live", pace)
-    after = visit(pace)
+    after = _visit(cgroup, loaded, "podrate_adopt", pace)
     if after.found and not after.adopted:
         return None
     return Adopted(after.adopted, "live", pace)
+
+
+def _visit(cgroup: str, loaded: bpf.Object, program: str, pace: int) -> Census:
+    """Run an iterator in every network namespace of the cgroup's processes. Pace 0 only counts."""
+    adoption = loaded.map("adoption")
+    adoption[0] = _ADOPTION.pack(os.stat(cgroup).st_ino, pace, 0, 0, 0)
+    for namespace in _network_namespaces(_processes(cgroup)):
+        with _entered(namespace):
+            bpf.iterate(loaded.program(program))
+    return Census(*_ADOPTION.unpack(adoption[0])[2:])
 
 
 def _processes(cgroup: str) -> list[int]:
@@ -179,11 +189,16 @@ def _by_descriptor(cgroup: str, egress: int | None) -> Adopted:
         unsent = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))  # or unacknowledged: tcp(7), SIOCOUTQ
         busy += any(unsent)
     pace = _pace(egress, busy, _FIXED)
+    return Adopted(_set_pace(pids, pace), "fixed", pace)
+
+
+def _set_pace(pids: list[int], pace: int) -> int:
+    """Set SO_MAX_PACING_RATE on all connections of the processes; returns how many."""
     count = 0
     for connection in _connections(pids):
         connection.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, struct.pack("=I", pace))
         count += 1
-    return Adopted(count, "fixed", pace)
+    return count
 
 
 def _connections(pids: list[int]) -> Iterator[socket.socket]:

@@ -66,14 +66,18 @@ def _attach(path: str, limit: Limit) -> int:
 
 
 def _detach(path: str) -> int:
+    from loader.adopt import Adopter
     from loader.cgroup import resolve
     from loader.shaper import find_attached
 
-    attached = find_attached(resolve(path))
+    cgroup = resolve(path)
+    attached = find_attached(cgroup)
     if attached is None:
         raise Failure("not-limited", f"{path} has no limit of podrate's", "podrate status lists what has")
     attached.detach()
     attached.close()
+    with Adopter() as adopter:
+        adopter.release(cgroup)
     return 0
 
 

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * adopt.bpf.c: the connections that are older than the limit.
+ * adopt.bpf.c: the connections that are older than the limit, and those that outlive it.
  *
  * podrate_sockops meets a TCP socket when its connection is established; one that was there before the shaper has
  * no callbacks, is never paced, and collapses against the bucket. This iterator gives such sockets a first pace and
  * the callback; at its next RTT sample the shaper treats it like any other.
  *
- * Run twice over each network namespace that the cgroup uses: first with pace 0 to count, then with their share.
- * Needs Linux 6.13 (TCP_BPF_SOCK_OPS_CB_FLAGS outside of sock_ops) and CAP_PERFMON; loader/adopt.py has a fallback.
+ * podrate_adopt is run twice over each network namespace that the cgroup uses: first with pace 0 to count, then with
+ * their share. Needs Linux 6.13 (TCP_BPF_SOCK_OPS_CB_FLAGS outside of sock_ops) and CAP_PERFMON; loader/adopt.py has a
+ * fallback.
  */
 #include <linux/bpf.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -23,6 +25,9 @@
 #define SO_MAX_PACING_RATE 47
 #define SOL_TCP 6
 #define TCP_BPF_SOCK_OPS_CB_FLAGS 1008
+
+#define UNCLAMPED 0x3fffffff /* as in shaper.bpf.c */
+#define UNPACED 0xffffffff
 
 #define DEEPEST 64 /* levels of cgroups that are searched; the hierarchies of today have less than ten */
 
@@ -128,26 +133,40 @@ static __always_inline bool connected(unsigned char state)
 	return false;
 }
 
+/* The socket under the iterator, if it is a connection that the cgroup's limit is about. */
+static __always_inline struct tcp_sock *connection(struct bpf_iter__tcp *ctx, __u64 target)
+{
+	struct sock_common *common = ctx->sk_common;
+	struct tcp_sock *tcp;
+
+	if (!common || !connected(common->skc_state) || to_itself(common))
+		return NULL;
+	tcp = bpf_skc_to_tcp_sock(common);
+	return tcp && within((struct sock *)tcp, target) ? tcp : NULL;
+}
+
+static __always_inline int callbacks(struct tcp_sock *tcp)
+{
+	int flags = 0;
+
+	bpf_getsockopt(tcp, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &flags, sizeof(flags));
+	return flags;
+}
+
 SEC("iter/tcp")
 int podrate_adopt(struct bpf_iter__tcp *ctx)
 {
-	struct sock_common *common = ctx->sk_common;
-	struct podrate_adoption *adopt;
-	struct tcp_sock *tcp;
-	struct sock *sk;
 	__u32 key = 0, pace;
-	int flags = 0;
+	struct podrate_adoption *adopt = bpf_map_lookup_elem(&adoption, &key);
+	struct tcp_sock *tcp;
+	int flags;
 
-	if (!common || !connected(common->skc_state) || to_itself(common))
+	if (!adopt)
 		return 0;
-	tcp = bpf_skc_to_tcp_sock(common);
-	adopt = bpf_map_lookup_elem(&adoption, &key);
-	if (!tcp || !adopt)
+	tcp = connection(ctx, adopt->cgroup);
+	if (!tcp)
 		return 0;
-	sk = (struct sock *)tcp;
-	if (!within(sk, adopt->cgroup))
-		return 0;
-	bpf_getsockopt(tcp, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &flags, sizeof(flags));
+	flags = callbacks(tcp);
 	if (flags & BPF_SOCK_OPS_RTT_CB_FLAG)
 		return 0; /* opened meanwhile, or an earlier shaper's: it hears from this one too */
 	adopt->found++;
@@ -162,6 +181,29 @@ int podrate_adopt(struct bpf_iter__tcp *ctx)
 	    bpf_setsockopt(tcp, SOL_SOCKET, SO_MAX_PACING_RATE, &pace, sizeof(pace)))
 		return 0;
 	adopt->adopted++;
+	return 0;
+}
+
+/*
+ * The reverse, for when the limit ends: what the shaper set on a socket would outlive it. The callback may stay:
+ * without a program it costs nothing, and an outer cgroup's shaper may want it too.
+ */
+SEC("iter/tcp")
+int podrate_release(struct bpf_iter__tcp *ctx)
+{
+	__u32 key = 0, pace = UNPACED;
+	struct podrate_adoption *adopt = bpf_map_lookup_elem(&adoption, &key);
+	struct tcp_sock *tcp;
+	int window = UNCLAMPED;
+
+	if (!adopt)
+		return 0;
+	tcp = connection(ctx, adopt->cgroup);
+	if (!tcp || !(callbacks(tcp) & BPF_SOCK_OPS_RTT_CB_FLAG))
+		return 0;
+	adopt->found++;
+	bpf_setsockopt(tcp, SOL_SOCKET, SO_MAX_PACING_RATE, &pace, sizeof(pace));
+	bpf_setsockopt(tcp, SOL_TCP, TCP_BPF_SNDCWND_CLAMP, &window, sizeof(window));
 	return 0;
 }
 

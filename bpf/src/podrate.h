@@ -61,7 +61,7 @@ struct podrate_counters {
 struct podrate_adoption {
 	__u64 cgroup; /* id of the limited cgroup: its directory's inode number */
 	__u64 pace; /* bytes/s for each socket to begin with; 0 only counts */
-	__u64 found; /* sockets in the cgroup that no shaper has met */
+	__u64 found; /* sockets in the cgroup that no shaper has met; at a release, those that one has */
 	__u64 busy; /* of these, those with data unsent or unacknowledged */
 	__u64 adopted; /* of these, those that now have pace and callback */
 };

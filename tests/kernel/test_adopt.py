@@ -1,8 +1,9 @@
-"""Connections that are older than the limit, with real traffic: paced like the others, or else at a fixed rate."""
+"""Connections that are older than the limit, or outlive it, with real traffic."""
 
 import re
 import time
 from collections.abc import Iterator
+from subprocess import PIPE
 
 import pytest
 
@@ -13,7 +14,7 @@ from bench.iperf import Traffic
 from bench.lab import Lab
 from loader import bpf
 from loader.adopt import Adopted, Adopter
-from loader.shaper import Shaper
+from loader.shaper import Shaper, find_attached
 from tests.kernel.conftest import Podrate
 
 M = 1_000_000
@@ -108,6 +109,61 @@ def test_a_connection_of_the_pod_with_itself_is_left_alone(
     assert float(process.stdout.readline()) > 200, "Mbit/s, of a limit of 10"
     process.wait(5)
 
+
+def test_a_detached_limit_leaves_nothing_on_a_busy_connection(lab: Lab, service: Cgroup, podrate: Podrate) -> None:
+    path = str(service.path.parent)
+    assert podrate("attach", "--egress", "10M", path).returncode == 0
+    with iperf.Run(lab, Traffic(seconds=3), service) as under_way:
+        time.sleep(1)
+        done = podrate("detach", path)
+        transfer = under_way.wait()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert transfer.between(2, 3) > 500 * M
+
+
+@pytest.mark.parametrize("iterator", [True, False])
+def test_a_detached_limit_leaves_nothing_on_an_idle_connection(lab: Lab, service: Cgroup, iterator: bool) -> None:
+    path = str(service.path.parent)
+    with Shaper() as shaper:
+        shaper.buckets.set(Limit(egress=1 * M))
+        shaper.attach(path, bpf.EXCLUSIVE)
+    sink = lab.peer.popen(["python3", "-c", _SINK, lab.peer.v4])
+    assert sink.stdout is not None
+    source = lab.pod.popen(["python3", "-c", _SOURCE, lab.peer.v4, sink.stdout.readline()], service, stdin=PIPE)
+    assert source.stdin is not None
+    assert source.stdout is not None
+    assert source.stdout.readline() == "idle\n"
+    attached = find_attached(path)
+    assert attached is not None
+    attached.detach()
+    attached.close()
+    with Adopter(iterator=iterator) as adopter:
+        adopter.release(path)
+    source.stdin.write("go\n")
+    source.stdin.flush()
+    assert float(source.stdout.readline()) > 100, "Mbit/s, after a limit of 1"
+
+
+_SINK = """
+import socket, sys
+server = socket.create_server((sys.argv[1], 0))
+print(server.getsockname()[1], flush=True)
+peer, _ = server.accept()
+while peer.recv(1 << 20): pass
+"""
+
+_SOURCE = """
+import sys, socket, time
+client = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+client.sendall(bytes(50000))
+time.sleep(0.7)
+print("idle", flush=True)
+sys.stdin.readline()
+start, sent = time.monotonic(), 0
+client.settimeout(1)
+while (passed := time.monotonic() - start) < 0.5: sent += client.send(bytes(1 << 20))
+print(sent * 8e-6 / passed, flush=True)
+"""
 
 _WITH_ITSELF = """
 import socket, sys, threading, time

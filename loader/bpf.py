@@ -17,6 +17,7 @@ from loader.libbpf import MapInfo, OpenOptions, ProgramInfo, TestRunOptions, lib
 CGROUP_INET_INGRESS = 0
 CGROUP_INET_EGRESS = 1
 CGROUP_SOCK_OPS = 3
+_TRACE_ITER = 28
 EXCLUSIVE = 0  # flags 0: no other program here, none below
 ALLOW_MULTI = 2
 
@@ -242,3 +243,21 @@ def attachments(cgroup_fd: int, attach_type: int) -> Attachments:
     result = lib.bpf_prog_query(cgroup_fd, attach_type, 0, byref(flags), ids, byref(count))
     _check(result, "query a cgroup's BPF programs")
     return Attachments(flags.value, tuple(ids[: count.value]))
+
+
+def iterate(program: Program) -> None:
+    """Run an iterator program over all its objects; for sockets, those of this thread's network namespace (5.9)."""
+    link = _check(lib.bpf_link_create(program.fd, 0, _TRACE_ITER, None), f"attach {program.name}")
+    try:
+        fd = _check(lib.bpf_iter_create(link), f"run {program.name}")
+    finally:
+        os.close(link)
+    try:
+        while True:
+            try:
+                if not os.read(fd, 4096):  # what a program has to print; ours print nothing
+                    return
+            except BlockingIOError:
+                continue  # after a million objects the kernel lets others run: kernel/bpf/bpf_iter.c, bpf_seq_read
+    finally:
+        os.close(fd)

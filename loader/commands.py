@@ -1,11 +1,12 @@
 """The commands for people, parsed: run, attach, detach, status."""
 
 import argparse
+import sys
 from typing import NoReturn
 
 from bandwidth.invalid import Invalid
 from bandwidth.limit import Limit
-from bandwidth.rate import parse_rate
+from bandwidth.rate import format_rate, parse_rate
 from loader.failure import EXIT_CODES, RUN_EXIT_CODE, Failure
 
 _EXAMPLES = """\
@@ -38,16 +39,7 @@ def dispatch(arguments: list[str]) -> int:
             raise Failure("usage", "run needs a COMMAND", "podrate run --egress 10M -- curl http://example.com")
         return run(options.argv, _limit(options))
     if options.command == "attach":
-        from loader import bpf
-        from loader.cgroup import resolve
-        from loader.shaper import Shaper
-
-        limit = _limit(options)
-        cgroup = resolve(options.cgroup)
-        with Shaper() as shaper:
-            shaper.buckets.set(limit)
-            shaper.attach(cgroup, bpf.EXCLUSIVE)
-        return 0
+        return _attach(options.cgroup, _limit(options))
     if options.command == "detach":
         return _detach(options.cgroup)
     from loader.cgroup import resolve
@@ -56,15 +48,36 @@ def dispatch(arguments: list[str]) -> int:
     return status(resolve(options.cgroup) if options.cgroup else None, options.json)
 
 
+def _attach(path: str, limit: Limit) -> int:
+    from loader import bpf
+    from loader.adopt import Adopter
+    from loader.cgroup import resolve
+    from loader.shaper import Shaper
+
+    cgroup = resolve(path)
+    with Shaper() as shaper, Adopter() as adopter:
+        shaper.buckets.set(limit)
+        shaper.attach(cgroup, bpf.EXCLUSIVE)
+        adopted = adopter.adopt(cgroup, shaper)
+    if adopted.mode == "fixed" and adopted.connections > 0 and limit.egress is not None:
+        what = f"{adopted.connections} older TCP connection(s) are paced at {format_rate(adopted.pace * 8)}bit/s each"
+        print(f"podrate: {what} until they close; a pace that adapts needs Linux 6.13 and root", file=sys.stderr)
+    return 0
+
+
 def _detach(path: str) -> int:
+    from loader.adopt import Adopter
     from loader.cgroup import resolve
     from loader.shaper import find_attached
 
-    attached = find_attached(resolve(path))
+    cgroup = resolve(path)
+    attached = find_attached(cgroup)
     if attached is None:
         raise Failure("not-limited", f"{path} has no limit of podrate's", "podrate status lists what has")
     attached.detach()
     attached.close()
+    with Adopter() as adopter:
+        adopter.release(cgroup)
     return 0
 
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * podrate.h: what the BPF programs and user space (loader/shaper.py) share: the maps' values.
+ * podrate.h: what the BPF programs and user space (loader/) share: the maps' values.
  *
  * Time is kept in ticks of 1/64 ns: at 1 Tbit/s a byte lasts half a tick, and a clock of 64 bits still runs for nine
  * years of uptime. Every field is 64 bits wide, so that the layout is the same on every
@@ -55,6 +55,15 @@ struct podrate_counters {
 	__u64 dropped_bytes;
 	__u64 marked_packets; /* passed too, and told to slow down */
 	__u64 exempt_packets; /* loopback: passed, and not counted above */
+};
+
+/* What the adoption of older connections (adopt.bpf.c) is told, and what it counted. */
+struct podrate_adoption {
+	__u64 cgroup; /* id of the limited cgroup: its directory's inode number */
+	__u64 pace; /* bytes/s for each socket to begin with; 0 only counts */
+	__u64 found; /* sockets in the cgroup that no shaper has met; at a release, those that one has */
+	__u64 busy; /* of these, those with data unsent or unacknowledged */
+	__u64 adopted; /* of these, those that now have pace and callback */
 };
 
 #endif /* PODRATE_H */

@@ -400,7 +400,10 @@ int podrate_sockops(struct bpf_sock_ops *ops)
 		pace(ops, bucket, paced);
 		return 1;
 	case BPF_SOCK_OPS_RTT_CB:
-		paced = bpf_sk_storage_get(&sockets, socket, NULL, 0);
+		if (to_itself(ops)) /* somebody else's program asked for the callback */
+			return 1;
+		/* Not met before if an earlier shaper, that of a loader which has restarted, or adopt.bpf.c asked. */
+		paced = bpf_sk_storage_get(&sockets, socket, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 		bucket = bucket_of(PODRATE_EGRESS);
 		if (paced && bucket)
 			pace(ops, bucket, paced);

@@ -157,6 +157,21 @@ def test_killed_under_traffic_the_limit_stays_and_the_next_loader_takes_over(
     assert 0.85 < transfer.goodput / (10 * M) < 1
 
 
+def test_a_restarted_loader_paces_the_connections_of_its_predecessor(lab: Lab, pod: Pod, pod_cgroup: Cgroup) -> None:
+    """It may not look for them (CAP_PERFMON); but they call the new program. Not met again, they stay at 10M."""
+    process = pod.start()
+    assert pod.probe().returncode == 0
+    with iperf.Run(lab, Traffic(flows=4, seconds=4), pod_cgroup) as under_way:
+        time.sleep(1)
+        process.kill()
+        process.wait()
+        pod.start()
+        pod.annotate(Limit(egress=40 * M))
+        pod.await_limit(Limit(egress=40 * M), 2)
+        transfer = under_way.wait()
+    assert 0.85 < transfer.between(3, 4) / (40 * M) < 1
+
+
 def test_the_probe_waits_for_a_loader_and_says_that_there_is_none(pod: Pod) -> None:
     probed = pod.probe()
     assert probed.returncode == EXIT_CODES["not-limited"]

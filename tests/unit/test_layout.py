@@ -7,22 +7,26 @@ import subprocess
 
 import pytest
 
-from loader import bucket, shaper
+from loader import adopt, bucket, shaper
 
 bpftool = shutil.which("bpftool") or shutil.which("/usr/sbin/bpftool")
 
 
-@pytest.fixture(scope="module")
-def structs() -> dict[str, dict[str, int]]:
+def structs_of(path: str) -> dict[str, dict[str, int]]:
     """Each struct's members and their offsets in bytes; its size is under ""."""
     if bpftool is None:
         pytest.skip("bpftool is missing: apt-get install bpftool")
-    dump = subprocess.run([bpftool, "-j", "btf", "dump", "file", shaper.OBJECT], capture_output=True, check=True)
+    dump = subprocess.run([bpftool, "-j", "btf", "dump", "file", path], capture_output=True, check=True)
     return {
         each["name"]: {"": each["size"], **{m["name"]: m["bits_offset"] // 8 for m in each["members"]}}
         for each in json.loads(dump.stdout)["types"]
         if each["kind"] == "STRUCT"
     }
+
+
+@pytest.fixture(scope="module")
+def structs() -> dict[str, dict[str, int]]:
+    return structs_of(shaper.OBJECT)
 
 
 def test_limit(structs: dict[str, dict[str, int]]) -> None:
@@ -40,3 +44,9 @@ def test_bucket(structs: dict[str, dict[str, int]]) -> None:
 def test_counters(structs: dict[str, dict[str, int]]) -> None:
     fields = structs["podrate_counters"]
     assert fields == {"": 8 * len(bucket.Counters._fields), **{n: 8 * i for i, n in enumerate(bucket.Counters._fields)}}
+
+
+def test_adoption() -> None:
+    fields = structs_of(adopt.OBJECT)["podrate_adoption"]
+    names = ("cgroup", "pace", *adopt.Census._fields)
+    assert fields == {"": 8 * len(names), **{name: 8 * i for i, name in enumerate(names)}}

@@ -17,8 +17,8 @@ TICKS = 64  # a nanosecond
 _MS = 1_000_000 * TICKS
 _NEVER = 1 << 62  # ticks: a debt that no clock reaches
 
-_LIMIT = struct.Struct("=10Q")  # struct podrate_limit, less what is reserved
-_BUCKET = struct.Struct("=10Q 6Q 8Q")  # struct podrate_bucket: a limit, the clocks
+_LIMIT = struct.Struct("=12Q")  # struct podrate_limit, less what is reserved
+_BUCKET = struct.Struct("=12Q 4Q 8Q")  # struct podrate_bucket: a limit, the clocks
 _COUNTERS = struct.Struct("=6Q")  # struct podrate_counters
 _WORD = struct.Struct("=I")
 
@@ -34,8 +34,10 @@ class BucketLimit(NamedTuple):
     horizon_control: int
     horizon_tcp: int
     horizon_other: int
+    horizon_start: int
     price_unit: int
     price_most: int
+    entry_most: int
 
 
 def bucket_limit(rate: int | None, direction: int) -> BucketLimit:
@@ -72,8 +74,11 @@ def bucket_limit(rate: int | None, direction: int) -> BucketLimit:
         horizon_control=1000 * _MS,
         horizon_tcp=horizon_tcp,
         horizon_other=max(10 * _MS, lasts(8000)),
+        horizon_start=max(25 * _MS, lasts(4 * 1514)),
         price_unit=unit,
-        price_most=20_000 * _MS,
+        # 100 flows at 1 Mbit/s; in ingress less, for there a burst raises it that nobody chose to send.
+        price_most=20_000 * _MS if direction == EGRESS else max(2_000 * _MS, 50 * unit),
+        entry_most=max(1_600 * _MS, 30 * unit),
     )
 
 
@@ -111,7 +116,7 @@ class Buckets:
             if _LIMIT.unpack_from(self._buckets[index]) == wanted:
                 continue
             # Written whole into the idle bucket, then named: see struct podrate_bucket.
-            self._buckets[index ^ 1] = _BUCKET.pack(*wanted, *[0] * 14)
+            self._buckets[index ^ 1] = _BUCKET.pack(*wanted, *[0] * 12)
             self._active[direction] = _WORD.pack((index ^ 1) & 1)
 
     def counters(self, direction: int) -> Counters:

@@ -95,8 +95,11 @@ class TransientCgroup:
         """The processes in the cgroup and the cgroups below it."""
         found = []
         for directory, _, _ in os.walk(self.path):
-            with open(os.path.join(directory, "cgroup.procs")) as file:
-                found += [int(line) for line in file]
+            try:
+                with open(os.path.join(directory, "cgroup.procs")) as file:
+                    found += [int(line) for line in file]
+            except OSError:  # removed while we looked
+                continue
         return found
 
     def remove(self) -> bool:

@@ -32,11 +32,25 @@ def run(command: list[str], limit: Limit) -> int:
     Signals sent to us go to it. Raises Failure before it starts. 126 and 127 as in env(1): the command can't be
     executed, is not found.
     """
-    with TransientCgroup(f"podrate-run-{os.getpid()}") as cgroup, Shaper() as shaper:
+    # Before anything is made: a signal that comes early is the command's too, and must not leave a cgroup behind.
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD})
+    try:
+        status = _run(command, limit, previous)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+    if os.WIFSIGNALED(status):
+        _die_of(os.WTERMSIG(status))
+    return os.waitstatus_to_exitcode(status)
+
+
+def _run(command: list[str], limit: Limit, previous: set[int | signal.Signals]) -> int:
+    """The command's wait status, or that of an exit with 125 to 127; `previous` is the signal mask that it gets."""
+    # Random: two process ids of different PID namespaces may be the same.
+    name = f"podrate-run-{os.getpid()}-{os.urandom(4).hex()}"
+    with TransientCgroup(name) as cgroup, Shaper() as shaper:
         shaper.buckets.set(limit)
         # ALLOW_MULTI, so that one podrate run works inside another: each limit applies.
         shaper.attach(cgroup.path, bpf.ALLOW_MULTI)
-        previous = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD})
 
         def enter() -> None:
             cgroup.enter()
@@ -47,25 +61,21 @@ def run(command: list[str], limit: Limit) -> int:
             child = subprocess.Popen(command, preexec_fn=enter, close_fds=False)
         except FileNotFoundError:
             print(f"podrate: {command[0]}: command not found", file=sys.stderr)
-            return 127
+            return 127 << 8
         except OSError as error:
             print(f"podrate: {command[0]}: {error.strerror}", file=sys.stderr)
-            return 126
+            return 126 << 8
         except subprocess.SubprocessError as error:
             print(f"podrate: {cgroup.path} can't be entered: {error}", file=sys.stderr)
-            return RUN_EXIT_CODE
+            return RUN_EXIT_CODE << 8
         status = _wait(child.pid)
         child.returncode = status  # we have reaped it ourselves
-        left = cgroup.processes()
-        if left:
+        if left := cgroup.processes():
             print(
                 f"podrate: {len(left)} process(es) of the command still run; they stay limited in {cgroup.path}",
                 file=sys.stderr,
             )
-    signal.pthread_sigmask(signal.SIG_SETMASK, previous)
-    if os.WIFSIGNALED(status):
-        _die_of(os.WTERMSIG(status))
-    return os.waitstatus_to_exitcode(status)
+        return status
 
 
 def _wait(pid: int) -> int:

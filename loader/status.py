@@ -8,14 +8,24 @@ from typing import Any
 from bandwidth.rate import format_rate
 from loader.bucket import DIRECTION_NAMES, DIRECTIONS
 from loader.cgroup import mount_point
+from loader.failure import Failure
 from loader.shaper import Attached, find_attached
 
 
 def limited(cgroup: str | None = None) -> Iterator[Attached]:
     """The shapers on a cgroup, or on every cgroup of this machine, each to be closed."""
-    directories = [cgroup] if cgroup else (path for path, _, _ in os.walk(mount_point()))
-    for directory in directories:
-        if attached := find_attached(directory):
+    if cgroup:
+        if attached := find_attached(cgroup):
+            yield attached
+        return
+    for directory, _, _ in os.walk(mount_point()):
+        try:
+            attached = find_attached(directory)
+        except Failure as failure:
+            if failure.reason == "no-cgroup":  # removed while we looked
+                continue
+            raise
+        if attached:
             yield attached
 
 

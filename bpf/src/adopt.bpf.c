@@ -167,7 +167,7 @@ int podrate_adopt(struct bpf_iter__tcp *ctx)
 	if (!tcp)
 		return 0;
 	flags = callbacks(tcp);
-	if (flags & BPF_SOCK_OPS_RTT_CB_FLAG)
+	if ((flags & PODRATE_CALLBACKS) == PODRATE_CALLBACKS)
 		return 0; /* opened meanwhile, or an earlier shaper's: it hears from this one too */
 	adopt->found++;
 	if (tcp->write_seq != tcp->snd_una)
@@ -175,7 +175,7 @@ int podrate_adopt(struct bpf_iter__tcp *ctx)
 	if (!adopt->pace)
 		return 0;
 	pace = adopt->pace;
-	flags |= BPF_SOCK_OPS_RTT_CB_FLAG;
+	flags |= PODRATE_CALLBACKS;
 	/* The callback first: without it this pace would stay until the connection ends. */
 	if (bpf_setsockopt(tcp, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &flags, sizeof(flags)) ||
 	    bpf_setsockopt(tcp, SOL_SOCKET, SO_MAX_PACING_RATE, &pace, sizeof(pace)))

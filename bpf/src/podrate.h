@@ -27,9 +27,11 @@ struct podrate_limit {
 	__u64 horizon_control; /* ticks of debt up to which a packet is admitted, by its class */
 	__u64 horizon_tcp;
 	__u64 horizon_other;
+	__u64 horizon_start; /* of the first segments of a connection, which the kernel does not pace */
 	__u64 price_unit; /* ticks of price at which a lone flow may send at the whole rate */
 	__u64 price_most; /* ticks of price that are never exceeded */
-	__u64 reserved[6];
+	__u64 entry_most; /* ticks of price above which new connections add nothing to it */
+	__u64 reserved[4];
 };
 
 /*
@@ -44,6 +46,9 @@ struct podrate_bucket {
 	__u64 grain; /* ticks: what the largest of the last packets cost */
 	__u64 pad[5]; /* these are written for each packet: keep them off others' cache lines */
 };
+
+/* What podrate_sockops is called for, on each connection that it has met. */
+#define PODRATE_CALLBACKS (BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG)
 
 #define PODRATE_BUCKETS 4 /* two for each direction: direction * 2 + active[direction] */
 

@@ -43,13 +43,22 @@ def test_it_dies_of_what_the_command_died_of(podrate: Podrate, number: signal.Si
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
 def test_signals_reach_the_command(number: signal.Signals) -> None:
-    script = f"trap 'echo got; exit 9' {number.value}; echo ready; while :; do sleep 0.01; done"
+    script = f"trap 'echo got; exit 9' {number.value}; echo ready; for i in $(seq 500); do sleep 0.01; done"
     with subprocess.Popen([*RUN, "sh", "-c", script], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         assert process.stdout.read() == "got\n"
     assert process.returncode == 9
+
+
+@pytest.mark.parametrize("delay", [0, 0.02, 0.05, 0.1])
+def test_a_signal_while_it_starts_leaves_nothing(delay: float) -> None:
+    """Python's own start may die of it; from the first cgroup on it is kept for the command."""
+    with subprocess.Popen([*RUN, "sleep", "5"], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        time.sleep(delay)
+        process.terminate()
+        assert process.wait(3) == -signal.SIGTERM
 
 
 def test_it_stops_and_goes_on_with_the_command() -> None:

@@ -3,6 +3,7 @@
 What a pod runs (sidecar, probe) is told apart before anything else is imported: it is paid for in every pod.
 """
 
+import os
 import sys
 
 from loader.failure import RUN_EXIT_CODE, Failure
@@ -22,9 +23,18 @@ def main() -> int:
             return probe()
         from loader.commands import dispatch
 
-        return dispatch(sys.argv[1:])
+        code = dispatch(sys.argv[1:])
+        if sys.stdout:
+            sys.stdout.flush()  # here, where what goes wrong is caught
+        return code
     except Failure as failure:
         print(f"podrate: {failure}", file=sys.stderr)
         return RUN_EXIT_CODE if command == "run" else failure.exit_code
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes once more when it ends
+        return 141
+    except OSError as error:  # a disk that is full, a directory that is read-only
+        print(f"podrate: {error}", file=sys.stderr)
+        return RUN_EXIT_CODE if command == "run" else 1
     except KeyboardInterrupt:
         return 130

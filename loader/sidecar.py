@@ -121,7 +121,7 @@ class State:
         with open(self._owned, "a+") as file:
             file.writelines(f"{each}\n" for each in program_ids)
             file.seek(0)
-            return frozenset(int(line) for line in file)
+            return frozenset(int(line) for line in file if line.strip().isdecimal())
 
     def announce(self, cgroup: str, shaper: Shaper) -> None:
         """Say what is in force, as read back from the kernel. Atomic: a reader sees the old or the new."""
@@ -139,9 +139,14 @@ class State:
         try:
             with open(self._announced) as file:
                 said = json.load(file)
-        except FileNotFoundError:
+            return said["cgroup"], tuple(said["programs"]), said["limit"]
+        except (
+            FileNotFoundError,
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # not yet; or not ours, and then as good as not yet
             return None
-        return said["cgroup"], tuple(said["programs"]), said["limit"]
 
 
 def _log(line: str) -> None:

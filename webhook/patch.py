@@ -24,6 +24,7 @@ def inject(pod: Pod, limit: Limit, settings: Settings) -> list[Operation]:
 
     Raises Invalid when the pod has a container or a volume by our name that isn't ours.
     """
+    _refuse_mounts(pod)
     local = _append(pod.annotations.get(SAFE_TO_EVICT, ""), LOCAL_VOLUMES)
     annotations = annotate(pod, {ANNOTATION: encode(limit), SAFE_TO_EVICT: local})
     return annotations + _add_sidecar(pod, container(settings)) + _add_volumes(pod)
@@ -95,6 +96,23 @@ def _add_volumes(pod: Pod) -> list[Operation]:
     if missing and not pod.volumes:
         return [Operation(op="add", path="/spec/volumes", value=missing)]
     return [Operation(op="add", path="/spec/volumes/-", value=volume) for volume in missing]
+
+
+def _refuse_mounts(pod: Pod) -> None:
+    """Nobody else mounts our volumes: one of them is the node's cgroup tree, another what our probe believes."""
+    ours = {volume["name"] for volume in VOLUMES}
+    for kind, containers in (("containers", pod.containers), ("initContainers", pod.init_containers)):
+        for index, other in enumerate(containers):
+            mounts = other.get("volumeMounts")
+            for mount in mounts if isinstance(mounts, list) and other.get("name") != NAME else ():
+                if isinstance(mount, dict) and mount.get("name") in ours:
+                    raise Invalid(
+                        f"spec.{kind}[{index}].volumeMounts",
+                        mount["name"],
+                        "this volume is for podrate's own container",
+                        "volumes of the pod's own",
+                        "my-volume",
+                    )
 
 
 def _append(written: str, names: Sequence[str]) -> str:

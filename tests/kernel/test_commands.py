@@ -33,6 +33,12 @@ def test_attach_change_status_detach(podrate: Podrate, pod_cgroup: Cgroup) -> No
     assert podrate.error("detach", cgroup)[0] == EXIT_CODES["not-limited"]
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(podrate: Podrate) -> None:
+    script = '"$@" | true; exit ${PIPESTATUS[0]}'
+    done = podrate("status", "--json", prefix=("bash", "-c", script, "bash"))
+    assert (done.returncode in (0, 141), done.stderr) == (True, "")
+
+
 def attached_by_podrate() -> dict[str, list[str]]:
     """Names of our programs by cgroup, as bpftool sees them on the whole machine."""
     tree = subprocess.run(["bpftool", "-j", "cgroup", "tree", cgroup2_mount()], capture_output=True, check=True)

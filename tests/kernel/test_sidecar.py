@@ -178,6 +178,21 @@ def test_the_probe_waits_for_a_loader_and_says_that_there_is_none(pod: Pod) -> N
     assert probed.stderr.startswith("podrate: not-limited: the loader has not attached a limit yet")
 
 
+def test_garbage_in_the_state_directory_is_as_good_as_nothing(pod: Pod) -> None:
+    (pod._state / "announced").write_text('["not", "ours"]')
+    (pod._state / "programs").write_text("12\nx\n\n-3\n")
+    assert pod.probe().returncode == EXIT_CODES["not-limited"]
+    pod.start()
+    assert pod.probe().returncode == 0, pod.log()
+
+
+def test_a_state_directory_that_cannot_be_written_is_one_line(pod: Pod) -> None:
+    (pod._state / "programs").mkdir()
+    assert pod.start().wait(20) == 1
+    assert re.fullmatch("podrate: .*Is a directory.*\n", pod.log())
+    assert not any(attached_ids(str(pod.cgroup)))
+
+
 @pytest.mark.parametrize(
     "uid", ["", "pod", "ffffffff-ffff-ffff-ffff-ffffffffffff", "../../../../../../etc/passwd/aaaa"]
 )

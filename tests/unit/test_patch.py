@@ -187,6 +187,16 @@ def test_our_names_are_ours(spec: dict[str, Any]) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["containers", "initContainers"])
+@pytest.mark.parametrize("volume", [volume["name"] for volume in VOLUMES])
+def test_our_volumes_are_mounted_by_nobody_else(kind: str, volume: str) -> None:
+    """A pod may name a volume that it gets from us; the node's cgroup tree, writable, is not for its tenant."""
+    raw = pod()
+    raw["spec"].setdefault(kind, []).append({"name": "other", "volumeMounts": [{"name": volume, "mountPath": "/x"}]})
+    with pytest.raises(Invalid, match=rf"^spec.{kind}\[\d\].volumeMounts: .*podrate's own"):
+        patch_of(raw)
+
+
 def changes(value: Any) -> Iterator[Any]:  # noqa: ANN401  JSON
     """`value` with one thing in it changed or taken away, for each thing in it."""
     match value:

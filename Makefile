@@ -1,7 +1,7 @@
 # make demo    podrate's main job, seen: a label, a patch, a limit in the kernel, a live change (root, no cluster)
 # make bench   podrate beside tc, measured here: docs/benchmarks.md and its pictures (root, 15 minutes)
 # make test    every test: unit, kernel, webhook, and a real Kubernetes cluster (root; the first run builds it)
-# make lint    ruff, mypy, import layers, clang-format, and that the committed BPF objects are what their source makes
+# make lint    ruff, mypy, import layers, clang-format
 # make bpf     rebuild bpf/build from bpf/src
 #
 # Each installs what it needs: system packages by apt, Python packages into .venv.

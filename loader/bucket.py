@@ -44,8 +44,7 @@ def bucket_limit(rate: int | None, direction: int) -> BucketLimit:
     """The parameters of a bucket for `rate` bit/s; None is no limit.
 
     Times, not bytes: what they are for (a round trip, a scheduler's tick, an interrupt's batch) does not
-    depend on the rate. Only where a few packets last longer do packets decide. design.md section 4 has the
-    measurements.
+    depend on the rate. Only where a few packets last longer do packets decide. docs/decisions has the measurements.
     """
     if rate is None:
         return BucketLimit(*[0] * len(BucketLimit._fields))

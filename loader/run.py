@@ -1,5 +1,6 @@
 """podrate run: a command in a cgroup of its own, limited from its first packet."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -52,8 +53,12 @@ def _run(command: list[str], limit: Limit, previous: set[int | signal.Signals]) 
         # ALLOW_MULTI, so that one podrate run works inside another: each limit applies.
         shaper.attach(cgroup.path, bpf.ALLOW_MULTI)
 
+        # A parent that ignores SIGCHLD makes the kernel reap the command for us, and we would wait for ever.
+        inherited = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
         def enter() -> None:
             cgroup.enter()
+            signal.signal(signal.SIGCHLD, inherited)
             signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
         try:
@@ -84,7 +89,8 @@ def _wait(pid: int) -> int:
         info = signal.sigwaitinfo(_FORWARDED | {signal.SIGCHLD})
         if info.si_signo != signal.SIGCHLD:
             if info.si_code != _SI_KERNEL:
-                os.kill(pid, info.si_signo)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, info.si_signo)
             continue
         done, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
         if done and os.WIFSTOPPED(status):

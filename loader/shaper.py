@@ -164,6 +164,8 @@ def _refused(error: bpf.BpfError, cgroup: str = "") -> Failure:
         # Looked at only now: what the kernel says without them ranges from EPERM to a verifier's riddle.
         remedy = f"run as root, or with {' and '.join(CAPABILITIES)}"
         return Failure("permission", f"{where} (this process lacks {' and '.join(missing)})", remedy)
+    if error.errno == 1 and error.operation.startswith("open BPF"):  # EPERM
+        return Failure("permission", f"{where} (this process lacks CAP_SYS_ADMIN)", "run as root")
     if cgroup and error.errno == 1:  # EPERM
         remedy = "see podrate status or `bpftool cgroup tree`: a parent cgroup has an exclusive program"
         return Failure("occupied", where, remedy)

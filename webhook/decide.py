@@ -46,7 +46,7 @@ def decide(request: AdmissionRequest, settings: Settings) -> Decision:
                 return _create(Pod(request.get("object"), "request.object"), settings)
             case "UPDATE":
                 old = Pod(request.get("oldObject"), "request.oldObject")
-                return _update(Pod(request.get("object"), "request.object"), old)
+                return _update(Pod(request.get("object"), "request.object"), old, settings)
             case _:
                 return Decision(Result.ALLOWED, "neither a creation nor an update")
     except Invalid as error:
@@ -75,8 +75,9 @@ def _create(pod: Pod, settings: Settings) -> Decision:
     return Decision(Result.PATCHED, encode(limit), patch) if patch else Decision(Result.ALLOWED, "has it all already")
 
 
-def _update(pod: Pod, old: Pod) -> Decision:
-    """A running pod's limit follows its keys. Its containers and volumes can't change, so we never touch the spec."""
+def _update(pod: Pod, old: Pod, settings: Settings) -> Decision:
+    """A running pod's limit follows its keys. Of its spec only images change; the loader's is the operator's."""
+    _refuse_another_image(pod, old, settings)
     before = old.keys
     changed = {place: value for place, value in pod.keys.items() if before.get(place) != value}
     try:
@@ -101,6 +102,18 @@ def _update(pod: Pod, old: Pod) -> Decision:
             "kubectl replace --force -f pod.yaml",
         )
     return Decision(Result.ALLOWED, "older than podrate here, and podrate's keys are as they were")
+
+
+def _refuse_another_image(pod: Pod, old: Pod, settings: Settings) -> None:
+    """Another image in the loader's place would keep its capabilities, and not the limit."""
+    before = {each.get("name"): each.get("image") for each in old.init_containers if follows_limit(each)}
+    for index, each in enumerate(pod.init_containers):
+        image = each.get("image")
+        if each.get("name") in before and image not in (before[each["name"]], settings.image):
+            where = f"spec.initContainers[{index}].image"
+            raise Invalid(
+                where, image, "the loader's image can't be changed", "the image of this release", settings.image
+            )
 
 
 def _without_limit(pod: Pod) -> Decision:

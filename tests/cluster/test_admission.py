@@ -84,6 +84,14 @@ def test_apply_of_a_bad_label_prints_one_line(
     assert cluster.kubectl("get", "pod", "bad", check=False).returncode != 0
 
 
+def test_the_loaders_image_cannot_be_changed(cluster: Cluster, pods: dict[str, Pod]) -> None:
+    """Of a running pod it could: what ran there instead would have the loader's capabilities."""
+    change = ["set", "image", f"pod/{pods['limited'].name}", "podrate=localhost/other:1"]
+    changed = cluster.kubectl(*change, check=False)
+    assert changed.returncode != 0
+    assert "the loader's image can't be changed" in changed.stderr
+
+
 def test_what_the_notes_say_is_true(cluster: Cluster) -> None:
     """Each command of NOTES.txt, as helm shows it to the user."""
     notes = cluster.run("helm", "get", "notes", RELEASE, "-n", SYSTEM).stdout.replace("\\\n", "")

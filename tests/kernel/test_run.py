@@ -98,6 +98,13 @@ def test_signal_dispositions_are_the_callers() -> None:
     assert limited.stdout == plain.stdout
 
 
+def test_a_parent_that_ignores_its_children(podrate: Podrate) -> None:
+    done = podrate(
+        "run", "--egress", "10M", "--", "sh", "-c", "exit 5", prefix=("bash", "-c", "trap '' CHLD; exec \"$@\"", "-")
+    )
+    assert done.returncode == 5
+
+
 def test_a_command_that_is_not_there_or_not_executable(podrate: Podrate, tmp_path: Path) -> None:
     assert podrate.error("run", "--egress", "10M", "--", "/no/such") == (127, "podrate: /no/such: command not found")
     code, line = podrate.error("run", "--egress", "10M", "--", str(tmp_path))

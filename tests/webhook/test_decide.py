@@ -41,6 +41,19 @@ def test_a_pod_that_asks_is_patched() -> None:
     assert of(review(it)) == Decision(Result.ALLOWED, "has it all already")
 
 
+@pytest.mark.parametrize("image", ["nginx:1", None, 7])
+def test_a_running_loader_keeps_its_image(image: object) -> None:
+    """Whatever ran in its place would have its capabilities."""
+    old = loaded(ASKS)
+    new = copy.deepcopy(old)
+    new["spec"]["initContainers"][0]["image"] = image
+    decision = of(review(new, old))
+    assert decision.result is Result.REJECTED
+    assert decision.reason.startswith("spec.initContainers[0].image: ")
+    new["spec"]["initContainers"][0]["image"] = SETTINGS.image
+    assert of(review(new, old)).result is not Result.REJECTED, "the operator's own is an upgrade"
+
+
 def test_a_pod_that_asks_nothing_is_left_alone() -> None:
     for quiet in (pod(), pod({"app": "podrate.io/bandwidth"}), pod({}, {}), pod(hostNetwork=True)):
         assert of(review(quiet)) == Decision(Result.ALLOWED, "no key asks for a limit")
@@ -131,9 +144,10 @@ def test_a_running_pods_limit_follows_its_keys(labels: dict[str, str], annotatio
 
 
 def test_an_older_sidecars_pod_follows_too() -> None:
-    new = loaded({"podrate.io/bandwidth": "1M"})
-    new["spec"]["initContainers"][0] |= {"image": "example/loader:0", "command": ["old"]}
-    assert of(review(new, loaded(ASKS))).result is Result.PATCHED
+    old, new = loaded(ASKS), loaded({"podrate.io/bandwidth": "1M"})
+    for each in (old, new):
+        each["spec"]["initContainers"][0] |= {"image": "example/loader:0", "command": ["old"]}
+    assert of(review(new, old)).result is Result.PATCHED
 
 
 def test_a_bad_change_to_a_running_pod() -> None:

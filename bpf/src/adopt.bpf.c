@@ -19,15 +19,7 @@
 
 #include "podrate.h"
 
-/* bits/socket.h, asm-generic/socket.h, netinet/tcp.h, which drag in a libc; and linux/bpf.h, but only since 6.13 */
-#define AF_INET 2
-#define SOL_SOCKET 1
-#define SO_MAX_PACING_RATE 47
-#define SOL_TCP 6
-#define TCP_BPF_SOCK_OPS_CB_FLAGS 1008
-
-#define UNCLAMPED 0x3fffffff /* as in shaper.bpf.c */
-#define UNPACED 0xffffffff
+#define TCP_BPF_SOCK_OPS_CB_FLAGS 1008 /* linux/bpf.h, but only since 6.13 */
 
 #define DEEPEST 64 /* levels of cgroups that are searched; the hierarchies of today have less than ten */
 

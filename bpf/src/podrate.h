@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * podrate.h: what the BPF programs and user space (loader/) share: the maps' values.
+ * podrate.h: what the BPF programs and user space (loader/) share: the maps' values and what is set on sockets.
  *
  * Time is kept in ticks of 1/64 ns: at 1 Tbit/s a byte lasts half a tick, and a clock of 64 bits still runs for nine
- * years of uptime. Every field is 64 bits wide, so that the layout is the same on every
- * architecture and needs no packing; tests/unit/test_layout.py compares it with user space's through the BTF.
+ * years of uptime. Every field is 64 bits wide, so that the layout is the same on every architecture and needs no
+ * packing; tests/unit/test_layout.py compares it with user space's through the BTF.
  */
 #ifndef PODRATE_H
 #define PODRATE_H
@@ -46,6 +46,16 @@ struct podrate_bucket {
 	__u64 grain; /* ticks: what the largest of the last packets cost */
 	__u64 pad[5]; /* these are written for each packet: keep them off others' cache lines */
 };
+
+/* asm-generic/socket.h, bits/socket.h and netinet/tcp.h, which drag in a libc */
+#define AF_INET 2
+#define SOL_SOCKET 1
+#define SO_MAX_PACING_RATE 47
+#define SOL_TCP 6
+#define TCP_WINDOW_CLAMP 10
+
+#define UNCLAMPED 0x3fffffffULL /* segments, bytes: above every window */
+#define UNPACED 0xffffffffULL /* bytes/s: the greatest SO_MAX_PACING_RATE of 32 bits, and the kernel's "none" */
 
 /* What podrate_sockops is called for, on each connection that it has met. */
 #define PODRATE_CALLBACKS (BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG)

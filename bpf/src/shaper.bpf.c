@@ -21,13 +21,6 @@
 
 #define LOOPBACK_IFINDEX 1 /* in every network namespace: include/net/flow.h */
 
-/* asm-generic/socket.h, bits/socket.h and netinet/tcp.h, which drag in a libc */
-#define AF_INET 2
-#define SOL_SOCKET 1
-#define SO_MAX_PACING_RATE 47
-#define SOL_TCP 6
-#define TCP_WINDOW_CLAMP 10
-
 /* Once, here, and whole: others write it at the same time. */
 #define READ(field) (*(volatile typeof(field) *)&(field))
 
@@ -36,8 +29,6 @@
 
 #define SEGMENT 1448 /* bytes of payload in a full TCP segment with timestamps on Ethernet */
 #define LEAST_PACE 256 /* bytes/s: a full segment every 6 s still finds out that the price has fallen */
-#define UNCLAMPED 0x3fffffffULL /* segments, bytes: above every window */
-#define UNPACED 0xffffffffULL /* bytes/s: the greatest SO_MAX_PACING_RATE of 32 bits, and the kernel's "none" */
 
 /* Return values: kernel/bpf/cgroup.c, __cgroup_bpf_run_filter_skb. */
 enum verdict {
@@ -192,7 +183,7 @@ static __always_inline __s64 admit(__u64 *tat, __u64 now, __u64 cost, __s64 burs
 /*
  * The congestion price: a second virtual clock that drops nothing. It runs ahead of now while the packets admitted
  * come faster than 256/257 of the limit, the faster the more debt there is, and falls behind while they come slower;
- * each TCP socket is paced by how far ahead it is (see pace). So N busy flows settle where the price makes each
+ * each TCP socket is paced by how far ahead it is (see share). So N busy flows settle where the price makes each
  * send 1/N, idle ones cost nothing, and no table of flows is kept. (Price-based rate control: Kelly, Maulloo and
  * Tan, "Rate control for communication networks", 1998; the integral and the debt term as in RFC 8034, PIE.)
  */

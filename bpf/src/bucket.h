@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * bucket.h: the clocks of a limit. `tat` decides what passes, `price` what each sender may send; both are single words
+ * that all CPUs share without a lock.
+ */
+#ifndef PODRATE_BUCKET_H
+#define PODRATE_BUCKET_H
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_helpers.h>
+
+#include "podrate.h"
+
+/* Once, here, and whole: others write it at the same time. */
+#define READ(field) (*(volatile typeof(field) *)&(field))
+
+#define TICKS_OF_US(us) ((us)*1000 << PODRATE_TICK_SHIFT)
+#define TICKS_OF_MS(ms) TICKS_OF_US((ms)*1000ULL)
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PODRATE_BUCKETS);
+	__type(key, __u32);
+	__type(value, struct podrate_bucket);
+} buckets SEC(".maps");
+
+/* Which of its two buckets a direction uses: 0 or 1. Only ever one byte of it changes, so a reader can't see a mix. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PODRATE_DIRECTIONS);
+	__type(key, __u32);
+	__type(value, __u32);
+} active SEC(".maps");
+
+static __always_inline struct podrate_bucket *bucket_of(const __u32 direction)
+{
+	__u32 key = direction;
+	__u32 *which = bpf_map_lookup_elem(&active, &key);
+
+	if (!which)
+		return NULL;
+	key = direction * 2 + (*which & 1);
+	return bpf_map_lookup_elem(&buckets, &key);
+}
+
+#define OVER_HORIZON (-1)
+
+/*
+ * The virtual clock (GCRA, ITU-T I.371 annex A): `tat` is when all that was admitted will have been sent at the
+ * limit. Its distance from now is the debt, negative when the bucket holds credit.
+ *
+ * Returns the debt in ticks before this packet (0 while there is credit) and charges it, or OVER_HORIZON and
+ * charges nothing.
+ */
+static __always_inline __s64 admit(__u64 *tat, __u64 now, __u64 cost, __s64 burst, __s64 horizon)
+{
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		__u64 seen = READ(*tat);
+		/* Signed: another CPU, whose clock read is later than ours, may have moved the bucket past us. */
+		__s64 debt = seen - now;
+
+		if (debt < -burst)
+			debt = -burst;
+		if (debt > horizon)
+			return OVER_HORIZON;
+		if (__sync_val_compare_and_swap(tat, seen, now + debt + cost) == seen)
+			return debt > 0 ? debt : 0;
+	}
+	/* Lost four races: so others were admitted just now. Charge it, and let the next packet pay. */
+	__sync_fetch_and_add(tat, cost);
+	return 0;
+}
+
+/*
+ * The congestion price: a second virtual clock that drops nothing. It runs ahead of now while the packets admitted
+ * come faster than 256/257 of the limit, the faster the more debt there is, and falls behind while they come slower;
+ * each TCP socket is paced by how far ahead it is (see share). So N busy flows settle where the price makes each
+ * send 1/N, idle ones cost nothing, and no table of flows is kept. (Price-based rate control: Kelly, Maulloo and
+ * Tan, "Rate control for communication networks", 1998; the integral and the debt term as in RFC 8034, PIE.)
+ */
+static __always_inline void raise_price(struct podrate_bucket *bucket, __u64 now, __u64 cost, __u64 debt)
+{
+	__u64 seen = READ(bucket->price);
+	__s64 ahead = seen - now;
+
+	/* cost * (1 + 1/256 + debt / 537 ms), in an order that can't overflow */
+	cost += (cost >> 8) + ((cost >> 10) * (debt >> 10) >> 15);
+	if (ahead < 0)
+		__sync_val_compare_and_swap(&bucket->price, seen, now + cost);
+	else if (ahead < (__s64)bucket->limit.price_most)
+		__sync_fetch_and_add(&bucket->price, cost);
+}
+
+/*
+ * A sender hears of price and debt right after its own packet, when they are highest. That is harmless while packets
+ * are small, and TCP cuts them to a millisecond of its pacing rate; but those that it built before (64 kB, queued
+ * when the limit was higher) last 52 ms at 10 Mbit/s, and taking that for congestion would slow it to a fourth.
+ * Races only lose a sample.
+ */
+static __always_inline void note_grain(struct podrate_bucket *bucket, __u64 cost)
+{
+	__u64 grain = READ(bucket->grain);
+
+	if (cost > grain)
+		grain = cost;
+	else
+		grain -= (grain - cost) >> 4;
+	*(volatile __u64 *)&bucket->grain = grain;
+}
+
+#endif /* PODRATE_BUCKET_H */

@@ -8,6 +8,7 @@ import ctypes
 import os
 import struct
 from ctypes import byref, c_uint32
+from errno import EINVAL
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -18,6 +19,7 @@ CGROUP_INET_INGRESS = 0
 CGROUP_INET_EGRESS = 1
 CGROUP_SOCK_OPS = 3
 _TRACE_ITER = 28
+_CGROUP_SKB = 8  # enum bpf_prog_type
 EXCLUSIVE = 0  # flags 0: no other program here, none below
 ALLOW_MULTI = 2
 
@@ -213,6 +215,32 @@ class ObjectSpec:
             lib.bpf_object__close(handle)
             return None, -result
         return handle, 0
+
+
+# r1 = 0; *(u64 *)(r10 - 8) = r1; r0 = 0; lock r0 = cmpxchg_64(r10 - 8, r0, r1); r0 = 0; exit
+_COMPARE_AND_EXCHANGE = b"".join(
+    struct.pack("=BBhi", code, registers, offset, immediate)
+    for code, registers, offset, immediate in (
+        (0xB7, 0x01, 0, 0),
+        (0x7B, 0x1A, -8, 0),
+        (0xB7, 0x00, 0, 0),
+        (0xDB, 0x1A, -8, 0xF1),
+        (0xB7, 0x00, 0, 0),
+        (0x95, 0x00, 0, 0),
+    )
+)
+
+
+def has_compare_and_exchange() -> bool:
+    """Whether this kernel's BPF has it (5.12), found out by loading a program of six instructions.
+
+    True also when the load fails for another reason than the instruction: then loading the real thing will say it.
+    """
+    count = len(_COMPARE_AND_EXCHANGE) // 8
+    fd = lib.bpf_prog_load(_CGROUP_SKB, b"podrate_probe", b"GPL", _COMPARE_AND_EXCHANGE, count, None)
+    if fd >= 0:
+        os.close(fd)
+    return bool(fd != -EINVAL)
 
 
 class Attachments(NamedTuple):

@@ -4,10 +4,12 @@ Mirrors bpf/src/podrate.h.
 """
 
 import struct
-from typing import NamedTuple
+import time
+from typing import ClassVar, NamedTuple
 
-from bandwidth.limit import Limit
+from bandwidth.limit import MAX_RATE, Limit
 from loader import bpf
+from loader.parts import ALL
 
 EGRESS, INGRESS = 0, 1  # enum podrate_direction
 DIRECTIONS = (EGRESS, INGRESS)
@@ -18,8 +20,10 @@ _MS = 1_000_000 * TICKS
 _NEVER = 1 << 62  # ticks: a debt that no clock reaches
 
 _LIMIT = struct.Struct("=12Q")  # struct podrate_limit, less what is reserved
-_BUCKET = struct.Struct("=12Q 4Q 8Q")  # struct podrate_bucket: a limit, the clocks
-_COUNTERS = struct.Struct("=6Q")  # struct podrate_counters
+_BUCKET = struct.Struct("=12Q 4Q 16Q")  # struct podrate_bucket: a limit, the clocks
+_CLOCKS, _CLOCKS_OFFSET = struct.Struct("=2Q"), 136  # its tat and price
+_COUNTERS = struct.Struct("=7Q")  # struct podrate_counters
+_SHAPER = struct.Struct("=3Q")  # struct podrate_shaper
 _WORD = struct.Struct("=I")
 
 
@@ -38,6 +42,21 @@ class BucketLimit(NamedTuple):
     price_unit: int
     price_most: int
     entry_most: int
+
+    def pack(self) -> bytes:
+        """A struct podrate_bucket with this limit and fresh clocks.
+
+        Raises ValueError for a field that the data path's arithmetic is not made for.
+        """
+        for name, value in zip(self._fields, self, strict=True):
+            least, most = _BOUNDS.get(name, (0, _NEVER))
+            if not least <= value <= most:
+                raise ValueError(f"{name} {value}: {least} to {most}")
+        return _BUCKET.pack(*self, *[0] * 20)
+
+
+# Least and most of those fields that are not times; a time is 0 to _NEVER.
+_BOUNDS = {"rate": (0, MAX_RATE), "byte_mult": (0, (1 << 32) - 1), "byte_shift": (0, 32)}
 
 
 def bucket_limit(rate: int | None, direction: int) -> BucketLimit:
@@ -90,17 +109,55 @@ class Counters(NamedTuple):
     dropped_bytes: int
     marked_packets: int
     exempt_packets: int
+    throttled_ns: int
+
+
+class Pressure(NamedTuple):
+    """What the limit of one direction does to its senders now."""
+
+    debt_ns: int  # the bucket's debt: how long what was admitted still takes at the limit
+    held_back: bool  # the limit is used up, so that senders are slowed down
+
+
+class ShaperState(NamedTuple):
+    """struct podrate_shaper."""
+
+    wanted: int  # parts, of loader.parts
+    refused: int  # of these, those that the kernel turned out not to have
+    connections: int  # open TCP connections that were met: paced while there is a limit
+
+    @property
+    def parts(self) -> int:
+        """The parts in use."""
+        return self.wanted & ~self.refused
 
 
 class Buckets:
     """The maps of one shaper: the limit in force, and the counters."""
 
-    MAPS = ("buckets", "active", "counters")
+    # By name, the size of a value in bytes.
+    MAPS: ClassVar = {
+        "buckets": _BUCKET.size,
+        "active": _WORD.size,
+        "counters": _COUNTERS.size,
+        "shaper": _SHAPER.size,
+    }
 
-    def __init__(self, buckets: bpf.Map, active: bpf.Map, counters: bpf.Map) -> None:
+    def __init__(self, buckets: bpf.Map, active: bpf.Map, counters: bpf.Map, shaper: bpf.Map) -> None:
         self._buckets = buckets
         self._active = active
         self._counters = counters
+        self._shaper = shaper
+
+    def want(self, parts: int) -> None:
+        """Say which parts the shaper shall have (loader.parts), before it is attached: paces no connection before."""
+        if not 0 <= parts <= ALL:
+            raise ValueError(f"parts {parts}: no such part; 0 to {ALL}")
+        self._shaper[0] = _SHAPER.pack(parts, 0, 0)
+
+    def state(self) -> "ShaperState":
+        """Which parts are in use, and how many connections."""
+        return ShaperState(*_SHAPER.unpack(self._shaper[0]))
 
     def limit(self) -> Limit:
         """The limit in force, read from the kernel."""
@@ -115,12 +172,22 @@ class Buckets:
             if _LIMIT.unpack_from(self._buckets[index]) == wanted:
                 continue
             # Written whole into the idle bucket, then named: see struct podrate_bucket.
-            self._buckets[index ^ 1] = _BUCKET.pack(*wanted, *[0] * 12)
+            self._buckets[index ^ 1] = wanted.pack()
             self._active[direction] = _WORD.pack((index ^ 1) & 1)
 
     def counters(self, direction: int) -> Counters:
         """The counters of one direction since the shaper was loaded."""
-        return Counters(*map(sum, zip(*_COUNTERS.iter_unpack(self._counters[direction]), strict=True)))
+        summed = Counters(*map(sum, zip(*_COUNTERS.iter_unpack(self._counters[direction]), strict=True)))
+        return summed._replace(throttled_ns=summed.throttled_ns // TICKS)  # the kernel counts ticks
+
+    def pressure(self, direction: int) -> Pressure:
+        """How the limit weighs on its senders at this moment."""
+        bucket = self._buckets[self._index(direction)]
+        limit, clocks = BucketLimit(*_LIMIT.unpack_from(bucket)), _CLOCKS.unpack_from(bucket, _CLOCKS_OFFSET)
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) * TICKS  # the clock of bpf_ktime_get_ns
+        debt, price = (max(0, clock - now) for clock in clocks)
+        # As raise_price of bpf/src/bucket.h has it.
+        return Pressure(debt // TICKS, limit.rate > 0 and price > limit.price_unit >> 1)
 
     def _index(self, direction: int) -> int:
         (which,) = _WORD.unpack(self._active[direction])
@@ -128,5 +195,5 @@ class Buckets:
 
     def close(self) -> None:
         """Close the maps, if they were opened by id."""
-        for each in (self._buckets, self._active, self._counters):
+        for each in (self._buckets, self._active, self._counters, self._shaper):
             each.close()

@@ -101,6 +101,7 @@ _PROTOTYPES: dict[str, tuple[object, list[object]]] = {
     "bpf_obj_get_info_by_fd": (c_int, [c_int, c_void_p, POINTER(c_uint32)]),
     "bpf_link_create": (c_int, [c_int, c_int, c_int, c_void_p]),
     "bpf_iter_create": (c_int, [c_int]),
+    "bpf_prog_load": (c_int, [c_int, c_char_p, c_char_p, c_char_p, c_size_t, c_void_p]),
     "bpf_prog_attach": (c_int, [c_int, c_int, c_int, c_uint32]),
     "bpf_prog_detach2": (c_int, [c_int, c_int, c_int]),
     "bpf_prog_test_run_opts": (c_int, [c_int, POINTER(TestRunOptions)]),

@@ -1,14 +1,18 @@
 """The shaper: its programs loaded and attached to a cgroup, or found on one."""
 
 import os
+from errno import ENOENT
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from loader import bpf
 from loader.bucket import Buckets
 from loader.failure import Failure
+from loader.parts import EXCHANGE, available
 
-OBJECT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bpf", "build", "shaper.bpf.o")
+_BUILD = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bpf", "build")
+OBJECT = os.path.join(_BUILD, "shaper.bpf.o")
+OBJECT_V2 = os.path.join(_BUILD, "shaper-v2.bpf.o")  # without compare-and-exchange
 
 # The programs and the hooks that they go to. Sockets are paced first, so that none is opened unpaced.
 HOOKS = {
@@ -22,14 +26,19 @@ CAPABILITIES = {"CAP_BPF": 39, "CAP_NET_ADMIN": 12}
 
 
 class Shaper:
-    """A loaded shaper, to be attached to one cgroup."""
+    """A loaded shaper, to be attached to one cgroup.
 
-    def __init__(self, path: str = OBJECT) -> None:
+    without: parts (loader.parts) that it shall do without, as on a kernel that does not have them.
+    """
+
+    def __init__(self, without: int = 0) -> None:
+        parts = available() & ~without
         try:
-            self._object = bpf.ObjectSpec(path).load()
+            self._object = bpf.ObjectSpec(OBJECT if parts & EXCHANGE else OBJECT_V2).load()
         except bpf.BpfError as error:
             raise _refused(error) from error
         self.buckets = Buckets(*[self._object.map(name) for name in Buckets.MAPS])
+        self.buckets.want(parts)
         self.programs = tuple(self._object.program(name) for name in HOOKS)
 
     @property
@@ -116,8 +125,24 @@ def find_attached(cgroup: str) -> Attached | None:
                     program.close()
         if not programs:
             return None
-        maps = programs[-1].maps()
-        return Attached(cgroup, exclusive, tuple(programs), Buckets(*[maps[name] for name in Buckets.MAPS]))
+        return Attached(cgroup, exclusive, tuple(programs), _buckets_of(programs, cgroup))
+
+
+def _buckets_of(programs: list[bpf.Program], cgroup: str) -> Buckets:
+    """The maps of a shaper's programs. Raises Failure("version") where they are not as ours."""
+    found: dict[str, bpf.Map] = {}
+    for program in programs:
+        for name, each in program.maps().items():
+            if name in found or Buckets.MAPS.get(name) != each.value_size:
+                each.close()
+            else:
+                found[name] = each
+    if len(found) < len(Buckets.MAPS):
+        for each in found.values():
+            each.close()
+        remedy = "use that version, or attach anew with this one"
+        raise Failure("version", f"{cgroup} is limited by another version of podrate", remedy)
+    return Buckets(**found)
 
 
 def _refuse_another(program_id: int, name: str, cgroup: str) -> None:
@@ -169,7 +194,9 @@ def _refused(error: bpf.BpfError, cgroup: str = "") -> Failure:
     if cgroup and error.errno == 1:  # EPERM
         remedy = "see podrate status or `bpftool cgroup tree`: a parent cgroup has an exclusive program"
         return Failure("occupied", where, remedy)
-    return Failure("kernel", where, "podrate needs Linux 5.12 or newer with BPF, BTF and cgroup v2")
+    if error.errno == ENOENT and error.operation.startswith("open /"):
+        return Failure("kernel", where, "install podrate anew: a file of it is missing")
+    return Failure("kernel", where, "podrate needs Linux 5.10 or newer with BPF, BTF and cgroup v2")
 
 
 def _missing_capabilities() -> list[str]:

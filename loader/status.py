@@ -1,4 +1,4 @@
-"""podrate status: which cgroups are limited, to what, and what passed."""
+"""podrate status: which cgroups are limited, to what, what passed, and whether anybody is held back now."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from bandwidth.rate import format_rate
 from loader.bucket import DIRECTION_NAMES, DIRECTIONS
 from loader.cgroup import mount_point
 from loader.failure import Failure
+from loader.parts import PARTS
 from loader.shaper import Attached, find_attached
 
 
@@ -30,16 +31,26 @@ def limited(cgroup: str | None = None) -> Iterator[Attached]:
 
 
 def describe(attached: Attached) -> dict[str, Any]:
-    """What `podrate status --json` says of one cgroup: rates in bit/s (null: no limit), wire bytes, packets."""
-    limit = attached.buckets.limit()
+    """What `podrate status --json` says of one cgroup: bit/s (null: no limit), wire bytes, packets, nanoseconds.
+
+    parts: each part of the shaper (loader.parts): active; off, because this kernel was known not to have it; or
+           refused, when the kernel turned out not to have it.
+    """
+    limit, state = attached.buckets.limit(), attached.buckets.state()
     described: dict[str, Any] = {
         "cgroup": attached.cgroup,
         "attachment": "exclusive" if attached.exclusive else "multi",
         "programs": [program.id for program in attached.programs],
+        "parts": {
+            name: "active" if state.parts & part else "refused" if state.wanted & part else "off"
+            for part, (name, _) in PARTS.items()
+        },
+        "connections": state.connections,
     }
     for direction, rate in zip(DIRECTIONS, (limit.egress, limit.ingress), strict=True):
         counters = attached.buckets.counters(direction)._asdict()
-        described[DIRECTION_NAMES[direction]] = {"limit": rate, **counters}
+        pressure = attached.buckets.pressure(direction)._asdict()
+        described[DIRECTION_NAMES[direction]] = {"limit": rate, **counters, **pressure}
     return described
 
 
@@ -56,6 +67,10 @@ def status(cgroup: str | None, as_json: bool) -> int:
         print(f"{each['cgroup']} ({each['attachment']}, programs {', '.join(map(str, each['programs']))})")
         for name in DIRECTION_NAMES:
             print(f"  {name:<8}{_line(each[name])}")
+        print(f"  {each['connections']} open TCP connection(s)")
+        for name, without in PARTS.values():
+            if each["parts"][name] != "active":
+                print(f"  {name} {each['parts'][name]}: {without}")
     if not found:
         print(f"no limit on {cgroup}" if cgroup else "no cgroup on this machine is limited by podrate")
     return 0
@@ -63,8 +78,10 @@ def status(cgroup: str | None, as_json: bool) -> int:
 
 def _line(direction: dict[str, Any]) -> str:
     limit = "no limit" if direction["limit"] is None else f"{format_rate(direction['limit'])}bit/s"
+    now = f"held back, debt {direction['debt_ns'] / 1e6:.0f} ms" if direction["held_back"] else "free"
     return (
-        f"{limit:<14} passed {direction['passed_packets']} packets {direction['passed_bytes']} bytes,"
+        f"{limit:<14} now {now}; throttled {direction['throttled_ns'] / 1e9:.1f} s,"
+        f" passed {direction['passed_packets']} packets {direction['passed_bytes']} bytes,"
         f" dropped {direction['dropped_packets']}, marked {direction['marked_packets']},"
         f" exempt {direction['exempt_packets']}"
     )

@@ -45,6 +45,22 @@ static __always_inline struct podrate_bucket *bucket_of(const __u32 direction)
 	return bpf_map_lookup_elem(&buckets, &key);
 }
 
+/*
+ * Move a clock from where it was seen, unless it has moved since. Before Linux 5.12 BPF has no compare-and-exchange
+ * (and its verifier rejects a program for the mere presence of one): there it moves in any case. That is done only to
+ * a clock that has fallen behind, where all that can get lost is what others charged it in the same moment.
+ */
+static __always_inline bool move(__u64 *clock, __u64 seen, __u64 to)
+{
+#ifdef PODRATE_NO_EXCHANGE
+	(void)seen;
+	*(volatile __u64 *)clock = to;
+	return true;
+#else
+	return __sync_val_compare_and_swap(clock, seen, to) == seen;
+#endif
+}
+
 #define OVER_HORIZON (-1)
 
 /*
@@ -62,11 +78,18 @@ static __always_inline __s64 admit(__u64 *tat, __u64 now, __u64 cost, __s64 burs
 		/* Signed: another CPU, whose clock read is later than ours, may have moved the bucket past us. */
 		__s64 debt = seen - now;
 
-		if (debt < -burst)
-			debt = -burst;
 		if (debt > horizon)
 			return OVER_HORIZON;
-		if (__sync_val_compare_and_swap(tat, seen, now + debt + cost) == seen)
+#ifdef PODRATE_NO_EXCHANGE
+		/* Others may be admitted between the look and the charge, one for each CPU; but no charge is lost. */
+		if (debt >= -burst) {
+			__sync_fetch_and_add(tat, cost);
+			return debt > 0 ? debt : 0;
+		}
+#endif
+		if (debt < -burst)
+			debt = -burst;
+		if (move(tat, seen, now + debt + cost))
 			return debt > 0 ? debt : 0;
 	}
 	/* Lost four races: so others were admitted just now. Charge it, and let the next packet pay. */
@@ -80,8 +103,11 @@ static __always_inline __s64 admit(__u64 *tat, __u64 now, __u64 cost, __s64 burs
  * each TCP socket is paced by how far ahead it is (see share). So N busy flows settle where the price makes each
  * send 1/N, idle ones cost nothing, and no table of flows is kept. (Price-based rate control: Kelly, Maulloo and
  * Tan, "Rate control for communication networks", 1998; the integral and the debt term as in RFC 8034, PIE.)
+ *
+ * Returns whether the limit is used up. A lone flow settles around one and a quarter units; half of one is what a burst
+ * may cost without being called so.
  */
-static __always_inline void raise_price(struct podrate_bucket *bucket, __u64 now, __u64 cost, __u64 debt)
+static __always_inline bool raise_price(struct podrate_bucket *bucket, __u64 now, __u64 cost, __u64 debt)
 {
 	__u64 seen = READ(bucket->price);
 	__s64 ahead = seen - now;
@@ -89,9 +115,10 @@ static __always_inline void raise_price(struct podrate_bucket *bucket, __u64 now
 	/* cost * (1 + 1/256 + debt / 537 ms), in an order that can't overflow */
 	cost += (cost >> 8) + ((cost >> 10) * (debt >> 10) >> 15);
 	if (ahead < 0)
-		__sync_val_compare_and_swap(&bucket->price, seen, now + cost);
+		move(&bucket->price, seen, now + cost);
 	else if (ahead < (__s64)bucket->limit.price_most)
 		__sync_fetch_and_add(&bucket->price, cost);
+	return ahead > (__s64)(bucket->limit.price_unit >> 1);
 }
 
 /*
@@ -102,13 +129,10 @@ static __always_inline void raise_price(struct podrate_bucket *bucket, __u64 now
  */
 static __always_inline void note_grain(struct podrate_bucket *bucket, __u64 cost)
 {
-	__u64 grain = READ(bucket->grain);
+	__u64 grain = READ(bucket->grain), next = cost > grain ? cost : grain - ((grain - cost) >> 4);
 
-	if (cost > grain)
-		grain = cost;
-	else
-		grain -= (grain - cost) >> 4;
-	*(volatile __u64 *)&bucket->grain = grain;
+	if (next != grain)
+		*(volatile __u64 *)&bucket->grain = next;
 }
 
 #endif /* PODRATE_BUCKET_H */

@@ -33,6 +33,32 @@ struct {
 	__type(value, struct paced);
 } sockets SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct podrate_shaper);
+} shaper SEC(".maps");
+
+static __always_inline struct podrate_shaper *this_shaper(void)
+{
+	__u32 key = 0;
+
+	return bpf_map_lookup_elem(&shaper, &key);
+}
+
+/* Whether this part of the shaper is wanted, and not known to be refused. */
+static __always_inline bool has(const struct podrate_shaper *shaper, enum podrate_part part)
+{
+	return shaper->parts & ~READ(shaper->refused) & part;
+}
+
+/* Note that the kernel refused this part: podrate status says it, and it is not tried again. */
+static __always_inline void note_refused(struct podrate_shaper *shaper, enum podrate_part part)
+{
+	*(volatile __u64 *)&shaper->refused |= part; /* not atomic: who loses a race will be refused again */
+}
+
 /* A connection of the pod with itself never meets the bucket: it stays as it is. */
 static __always_inline bool to_itself(const struct bpf_sock_ops *ops)
 {
@@ -118,19 +144,19 @@ static __always_inline void enter(struct bpf_sock_ops *ops, struct podrate_bucke
 	unit += unit >> 2;
 	paced->entry = unit;
 	if (ahead < 0)
-		__sync_val_compare_and_swap(&bucket->price, seen, now + unit);
+		move(&bucket->price, seen, now + unit);
 	else
 		__sync_fetch_and_add(&bucket->price, unit);
 }
 
-static __always_inline void leave(struct podrate_bucket *bucket, struct paced *paced)
+static __always_inline void leave(struct podrate_bucket *bucket, const struct paced *paced)
 {
 	if (paced->rate == bucket->limit.rate && paced->entry)
 		__sync_fetch_and_add(&bucket->price, -paced->entry);
-	paced->entry = 0;
 }
 
-static __always_inline void pace_sending(struct bpf_sock_ops *ops, struct podrate_bucket *bucket, struct paced *paced)
+static __always_inline void pace_sending(struct bpf_sock_ops *ops, struct podrate_shaper *shaper,
+					 struct podrate_bucket *bucket, struct paced *paced)
 {
 	__u64 rate = UNPACED, window = UNCLAMPED, bytes = bucket->limit.rate >> 3;
 
@@ -151,7 +177,8 @@ static __always_inline void pace_sending(struct bpf_sock_ops *ops, struct podrat
 		__u32 value = rate;
 
 		paced->pacing_rate = rate;
-		bpf_setsockopt(ops, SOL_SOCKET, SO_MAX_PACING_RATE, &value, sizeof(value));
+		if (bpf_setsockopt(ops, SOL_SOCKET, SO_MAX_PACING_RATE, &value, sizeof(value)))
+			note_refused(shaper, PODRATE_PACING);
 	}
 	/* Never lowered: a window that shrinks under what is in flight sends nothing at all. */
 	if (window > paced->send_window && differs(window, paced->send_window)) {
@@ -167,7 +194,8 @@ static __always_inline void pace_sending(struct bpf_sock_ops *ops, struct podrat
  * Below two segments it would stall the sender (RFC 9293, 3.8.6.2.1), so where a round trip at the flow's share is
  * less than that, nothing holds the sender back, and the bucket has to drop.
  */
-static __always_inline void pace_receiving(struct bpf_sock_ops *ops, struct podrate_bucket *bucket, struct paced *paced)
+static __always_inline void pace_receiving(struct bpf_sock_ops *ops, struct podrate_shaper *shaper,
+					   struct podrate_bucket *bucket, struct paced *paced)
 {
 	__u64 window = UNCLAMPED;
 
@@ -191,7 +219,8 @@ static __always_inline void pace_receiving(struct bpf_sock_ops *ops, struct podr
 	int value = window;
 
 	paced->receive_window = window;
-	bpf_setsockopt(ops, SOL_TCP, TCP_WINDOW_CLAMP, &value, sizeof(value));
+	if (bpf_setsockopt(ops, SOL_TCP, TCP_WINDOW_CLAMP, &value, sizeof(value)))
+		note_refused(shaper, PODRATE_WINDOW);
 }
 
 /* The first flight, before the first round trip has told anything: at most 50 ms of the limit, at least 2 segments. */

@@ -41,10 +41,15 @@ struct podrate_limit {
  */
 struct podrate_bucket {
 	struct podrate_limit limit;
+	/*
+	 * The clocks are written for each packet, by all CPUs: all on one cache line, and that apart from the limit's.
+	 * An array's values begin 56 bytes into a line (struct bpf_array on x86-64, Linux 6.18).
+	 */
+	__u64 apart;
 	__u64 tat; /* ticks: theoretical arrival time, when the bucket's debt will have been served */
 	__u64 price; /* ticks: a second clock, slightly slower, that sets what each TCP flow may send */
 	__u64 grain; /* ticks: what the largest of the last packets cost */
-	__u64 pad[5]; /* these are written for each packet: keep them off others' cache lines */
+	__u64 pad[12];
 };
 
 /* asm-generic/socket.h, bits/socket.h and netinet/tcp.h, which drag in a libc */
@@ -62,6 +67,23 @@ struct podrate_bucket {
 
 #define PODRATE_BUCKETS 4 /* two for each direction: direction * 2 + active[direction] */
 
+/*
+ * What a shaper is made of where the kernel has it all. User space says which of these it wants (and which object it
+ * loaded: EXCHANGE); the programs note what the kernel then refused, for some of it shows only in use.
+ */
+enum podrate_part {
+	PODRATE_EXCHANGE = 1 << 0, /* buckets charged by compare-and-exchange: Linux 5.12 */
+	PODRATE_PACING = 1 << 1, /* senders paced by SO_MAX_PACING_RATE */
+	PODRATE_RTT = 1 << 2, /* heard of at each round trip (5.3), not only at each packet */
+	PODRATE_WINDOW = 1 << 3, /* receive windows clamped: 5.11 */
+};
+
+struct podrate_shaper {
+	__u64 parts; /* of enum podrate_part, wanted */
+	__u64 refused; /* of these, refused by the kernel */
+	__u64 connections; /* TCP connections that are open and have been met */
+};
+
 /* Per CPU; the sum is the truth. Bytes are wire bytes (see wire_length). */
 struct podrate_counters {
 	__u64 passed_packets;
@@ -70,6 +92,7 @@ struct podrate_counters {
 	__u64 dropped_bytes;
 	__u64 marked_packets; /* passed too, and told to slow down */
 	__u64 exempt_packets; /* loopback: passed, and not counted above */
+	__u64 throttled; /* ticks in which the limit was used up and its senders held back */
 };
 
 /* What the adoption of older connections (adopt.bpf.c) is told, and what it counted. */

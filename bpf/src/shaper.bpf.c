@@ -38,6 +38,9 @@ struct {
 	__type(value, struct podrate_counters);
 } counters SEC(".maps");
 
+/* Atomic although it is this CPU's own: what a process sends can be interrupted by what the kernel sends for it. */
+#define COUNT(counter, n) __sync_fetch_and_add(&count->counter, n)
+
 /*
  * The kernel paces a connection only from its tenth segment on (tcp_update_skb_after_send): until then nothing but the
  * bucket holds it back.
@@ -91,7 +94,7 @@ static __always_inline int shape(struct __sk_buff *skb, const __u32 direction)
 	if (!count || !bucket)
 		return PASS; /* can't happen: array maps hold every index */
 	if (skb->ifindex == LOOPBACK_IFINDEX) {
-		count->exempt_packets++; /* the pod talking to itself, whatever address it uses */
+		COUNT(exempt_packets, 1); /* the pod talking to itself, whatever address it uses */
 		return PASS;
 	}
 
@@ -100,8 +103,8 @@ static __always_inline int shape(struct __sk_buff *skb, const __u32 direction)
 	__u64 length = wire_length(skb, &packet);
 
 	if (!limit->rate) {
-		count->passed_packets++;
-		count->passed_bytes += length;
+		COUNT(passed_packets, 1);
+		COUNT(passed_bytes, length);
 		return PASS;
 	}
 
@@ -111,22 +114,26 @@ static __always_inline int shape(struct __sk_buff *skb, const __u32 direction)
 		admit(&bucket->tat, now, cost, limit->burst, horizon(skb, bucket, now, length, &packet, direction));
 
 	if (debt == OVER_HORIZON) {
-		count->dropped_packets++;
-		count->dropped_bytes += length;
+		COUNT(dropped_packets, 1);
+		COUNT(dropped_bytes, length);
 		return direction == PODRATE_EGRESS ? EGRESS_DROP : INGRESS_DROP;
 	}
-	count->passed_packets++;
-	count->passed_bytes += length;
-	raise_price(bucket, now, cost, debt);
+	/* What the CPUs share first, all at once: their cache line goes to and fro. */
+	bool held_back = raise_price(bucket, now, cost, debt);
+
 	note_grain(bucket, cost);
+	COUNT(passed_packets, 1);
+	COUNT(passed_bytes, length);
+	if (held_back)
+		COUNT(throttled, cost);
 	if (debt <= (__s64)limit->mark)
 		return PASS;
 	if (bpf_skb_ecn_set_ce(skb)) {
-		count->marked_packets++;
+		COUNT(marked_packets, 1);
 		return PASS;
 	}
 	if (direction == PODRATE_EGRESS && packet.tcp) {
-		count->marked_packets++;
+		COUNT(marked_packets, 1);
 		return EGRESS_PASS_CONGESTED;
 	}
 	return PASS;
@@ -144,14 +151,27 @@ int podrate_ingress(struct __sk_buff *skb)
 	return shape(skb, PODRATE_INGRESS);
 }
 
+/* Ask to be called, for as long as the connection lives. */
+static __always_inline void ask_for_callbacks(struct bpf_sock_ops *ops, struct podrate_shaper *shaper)
+{
+	int wanted = PODRATE_CALLBACKS, refused;
+
+	if (!has(shaper, PODRATE_RTT))
+		wanted &= ~BPF_SOCK_OPS_RTT_CB_FLAG;
+	refused = bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | wanted);
+	if (refused > 0 && refused & BPF_SOCK_OPS_RTT_CB_FLAG)
+		note_refused(shaper, PODRATE_RTT);
+}
+
 SEC("sockops")
 int podrate_sockops(struct bpf_sock_ops *ops)
 {
 	struct podrate_bucket *egress = bucket_of(PODRATE_EGRESS), *ingress = bucket_of(PODRATE_INGRESS);
+	struct podrate_shaper *shaper = this_shaper();
 	struct bpf_sock *socket = ops->sk;
 	struct paced *paced;
 
-	if (!socket || !egress || !ingress)
+	if (!socket || !egress || !ingress || !shaper)
 		return 1;
 	switch (ops->op) {
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
@@ -159,7 +179,7 @@ int podrate_sockops(struct bpf_sock_ops *ops)
 		/* Also while there is no limit: there may be one before the connection ends. */
 		if (to_itself(ops))
 			return 1;
-		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | PODRATE_CALLBACKS);
+		ask_for_callbacks(ops, shaper);
 		limit_first_flight(ops, egress);
 		break;
 	case BPF_SOCK_OPS_RTT_CB:
@@ -169,20 +189,27 @@ int podrate_sockops(struct bpf_sock_ops *ops)
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		paced = bpf_sk_storage_get(&sockets, socket, NULL, 0);
-		if (paced && ops->args[1] == BPF_TCP_CLOSE)
+		if (paced && ops->args[1] == BPF_TCP_CLOSE) {
 			leave(egress, paced);
+			bpf_sk_storage_delete(&sockets, socket);
+			__sync_fetch_and_add(&shaper->connections, -1);
+		}
 		return 1;
 	default:
 		return 1;
 	}
-	/* Not met before if an earlier shaper, that of a loader which has restarted, or adopt.bpf.c asked. */
-	paced = bpf_sk_storage_get(&sockets, socket, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!paced)
-		return 1;
-	if (ops->op != BPF_SOCK_OPS_HDR_OPT_LEN_CB)
-		pace_sending(ops, egress, paced);
-	if (ops->op != BPF_SOCK_OPS_RTT_CB)
-		pace_receiving(ops, ingress, paced);
+	paced = bpf_sk_storage_get(&sockets, socket, NULL, 0);
+	if (!paced) {
+		/* Or an earlier shaper asked, that of a loader which has restarted, or adopt.bpf.c. */
+		paced = bpf_sk_storage_get(&sockets, socket, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+		if (!paced)
+			return 1;
+		__sync_fetch_and_add(&shaper->connections, 1);
+	}
+	if (has(shaper, PODRATE_PACING) && (ops->op != BPF_SOCK_OPS_HDR_OPT_LEN_CB || !has(shaper, PODRATE_RTT)))
+		pace_sending(ops, shaper, egress, paced);
+	if (has(shaper, PODRATE_WINDOW) && ops->op != BPF_SOCK_OPS_RTT_CB)
+		pace_receiving(ops, shaper, ingress, paced);
 	return 1;
 }
 

@@ -1,10 +1,11 @@
 """A rate in the data path's terms: exact to the packet, and within what its arithmetic can hold."""
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bandwidth.limit import MAX_RATE, MIN_RATE
-from loader.bucket import DIRECTIONS, EGRESS, TICKS, bucket_limit
+from loader.bucket import DIRECTIONS, EGRESS, TICKS, BucketLimit, bucket_limit
 
 rates = st.integers(MIN_RATE, MAX_RATE)
 GREATEST_PACKET = 1 << 20  # bytes: twice the largest GSO packet (BIG TCP), with its headers
@@ -31,6 +32,16 @@ def test_times_are_ordered_and_far_from_overflow(rate: int, direction: int) -> N
     assert all(0 < time <= 1 << 62 for time in limit[3:])
     if direction == EGRESS:
         assert limit.mark < limit.horizon_tcp, "congestion is signalled before anything is dropped"
+
+
+@given(rates, st.sampled_from(DIRECTIONS), st.sampled_from(BucketLimit._fields), st.booleans())
+def test_no_bad_field_reaches_the_kernel(rate: int, direction: int, field: str, above: bool) -> None:
+    good = bucket_limit(rate, direction)
+    good.pack()
+    most = {"rate": MAX_RATE, "byte_mult": (1 << 32) - 1, "byte_shift": 32}.get(field, 1 << 62)
+    bad = good._replace(**{field: most + 1 if above else -1})
+    with pytest.raises(ValueError, match=f"{field} .*: 0 to {most}"):
+        bad.pack()
 
 
 def test_no_limit_is_all_zero() -> None:

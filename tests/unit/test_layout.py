@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import struct
 import subprocess
 
 import pytest
@@ -24,9 +23,9 @@ def structs_of(path: str) -> dict[str, dict[str, int]]:
     }
 
 
-@pytest.fixture(scope="module")
-def structs() -> dict[str, dict[str, int]]:
-    return structs_of(shaper.OBJECT)
+@pytest.fixture(scope="module", params=[shaper.OBJECT, shaper.OBJECT_V2])
+def structs(request: pytest.FixtureRequest) -> dict[str, dict[str, int]]:
+    return structs_of(request.param)
 
 
 def test_limit(structs: dict[str, dict[str, int]]) -> None:
@@ -36,14 +35,18 @@ def test_limit(structs: dict[str, dict[str, int]]) -> None:
 
 def test_bucket(structs: dict[str, dict[str, int]]) -> None:
     assert structs["podrate_bucket"]["limit"] == 0
-    assert structs["podrate_bucket"]["tat"] == 128
-    assert structs["podrate_bucket"]["price"] == 136
-    assert structs["podrate_bucket"][""] == struct.calcsize("=24Q")
+    assert structs["podrate_bucket"]["tat"] == 136
+    assert structs["podrate_bucket"]["price"] == 144
+    assert structs["podrate_bucket"][""] == bucket.Buckets.MAPS["buckets"]
 
 
 def test_counters(structs: dict[str, dict[str, int]]) -> None:
-    fields = structs["podrate_counters"]
-    assert fields == {"": 8 * len(bucket.Counters._fields), **{n: 8 * i for i, n in enumerate(bucket.Counters._fields)}}
+    names = [name.removesuffix("_ns") for name in bucket.Counters._fields]  # the kernel counts ticks
+    assert structs["podrate_counters"] == {"": 8 * len(names), **{name: 8 * i for i, name in enumerate(names)}}
+
+
+def test_shaper(structs: dict[str, dict[str, int]]) -> None:
+    assert structs["podrate_shaper"] == {"": 24, "parts": 0, "refused": 8, "connections": 16}
 
 
 def test_adoption() -> None:

@@ -15,6 +15,8 @@ from bench.shapers import SHAPERS
 UDP_LOAD = 2  # UDP is sent at so many times the limit: it does not slow down by itself
 _START = 0.2  # seconds in which TCP may be above the limit
 _WINDOW = 0.1  # seconds
+_PROBE_LOAD = 0.01  # of the limit: a probe asks no more often, for what it uses the traffic can't have
+_EXCHANGE = 1600  # bits of a request, an answer's acknowledgment and their headers
 _BEGUN = 1000  # bytes in one of the meter's steps: more than neighbours, less than what any traffic begins with
 
 
@@ -103,8 +105,9 @@ def observe(point: Point, shaper: str) -> Observed:
         server = stack.enter_context(probe.Server(lab.peer))
         wire = stack.enter_context(meter.Meter(lab.peer if point.direction == "egress" else lab.pod))
         run = stack.enter_context(iperf.Run(lab, point.traffic(), app))
-        inside = stack.enter_context(probe.Probe(lab.pod, server, point.seconds, app))
-        outside = stack.enter_context(probe.Probe(lab.pod, server, point.seconds))
+        interval = max(0.01, _EXCHANGE / (_PROBE_LOAD * point.rate))
+        inside = stack.enter_context(probe.Probe(lab.pod, server, point.seconds, app, interval))
+        outside = stack.enter_context(probe.Probe(lab.pod, server, point.seconds, interval=interval))
         transfer = run.wait()
         arrived = since_begun(wire.arrived())
         in_pod, beside = inside.wait(), outside.wait()

@@ -127,9 +127,20 @@ static __always_inline bool differs(__u64 value, __u64 set)
 }
 
 /*
+ * Whether it sends in bulk, as far as one knows: what was acknowledged filled an eighth of its segments (those that the
+ * bucket refused are counted among them). Two small ones prove nothing: many a transfer begins with a few words.
+ */
+static __always_inline bool in_bulk(const struct bpf_sock_ops *ops)
+{
+	__u64 segments = ops->data_segs_out - ops->packets_out;
+
+	return segments < 3 || ops->bytes_acked * 8 >= segments * ops->mss_cache;
+}
+
+/*
  * One flow more, so one unit more of price: known at once, where the price alone would learn it from seconds of
- * overload. What is wrong with it (an idle connection does not send) the price unlearns by itself, and so that this
- * does not take long, entries alone don't raise it above entry_most.
+ * overload. What is wrong with it (a connection that falls idle) the price unlearns by itself, and so that this does
+ * not take long, entries alone don't raise it above entry_most.
  */
 static __always_inline void enter(struct bpf_sock_ops *ops, struct podrate_bucket *bucket, struct paced *paced)
 {
@@ -149,10 +160,11 @@ static __always_inline void enter(struct bpf_sock_ops *ops, struct podrate_bucke
 		__sync_fetch_and_add(&bucket->price, unit);
 }
 
-static __always_inline void leave(struct podrate_bucket *bucket, const struct paced *paced)
+static __always_inline void leave(struct podrate_bucket *bucket, struct paced *paced)
 {
 	if (paced->rate == bucket->limit.rate && paced->entry)
 		__sync_fetch_and_add(&bucket->price, -paced->entry);
+	paced->rate = paced->entry = 0;
 }
 
 static __always_inline void pace_sending(struct bpf_sock_ops *ops, struct podrate_shaper *shaper,
@@ -160,7 +172,9 @@ static __always_inline void pace_sending(struct bpf_sock_ops *ops, struct podrat
 {
 	__u64 rate = UNPACED, window = UNCLAMPED, bytes = bucket->limit.rate >> 3;
 
-	if (paced->rate != bucket->limit.rate)
+	if (!in_bulk(ops)) /* requests and answers: what it added at its establishment, it takes back */
+		leave(bucket, paced);
+	else if (paced->rate != bucket->limit.rate)
 		enter(ops, bucket, paced); /* also after a change: the new limit's price knows of nobody */
 	if (bytes) {
 		rate = share(ops, bucket, bytes + (bytes >> 2));

@@ -12,6 +12,7 @@ EXIT_CODES = {
     "occupied": 8,
     "annotation": 9,
     "not-limited": 10,
+    "queue": 11,
 }
 RUN_EXIT_CODE = 125
 

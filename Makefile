@@ -15,17 +15,17 @@ PACKAGES := .ci/packages
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
-	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1
+	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1 libnl-route-3.so.200:libnl-route-3-200
 	$(PYTHON) -m demo
 
 bench: $(VENV)/.demo
-	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1 cc:gcc clang-14:clang-14 \
+	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1 libnl-route-3.so.200:libnl-route-3-200 cc:gcc clang-14:clang-14 \
 	  /usr/include/bpf/bpf_helpers.h:libbpf-dev
 	$(PYTHON) -m bench sweep $(ARGS)
 	$(PYTHON) -m bench report
 
 test: $(VENV)/.test
-	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1 cc:gcc bpftool:bpftool \
+	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1 libnl-route-3.so.200:libnl-route-3-200 cc:gcc bpftool:bpftool \
 	  clang-14:clang-14 llvm-strip-14:llvm-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev
 	$(PYTHON) -m pytest $(ARGS)
 

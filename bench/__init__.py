@@ -12,7 +12,7 @@ The laboratory, on the standard library, `ip`, `nsenter` and `iperf3`:
 
 The benchmark, `python -m bench`:
 
-    shapers     podrate, tc's tbf and htb, none
+    shapers     podrate, podrate with its ingress queue, tc's tbf and htb, none
     meter       what arrives over time, counted in the kernel by meter.bpf.c
     point       one limit and some traffic, under each of the shapers in turn
     beside      TCP beside a UDP flood (flood.py)

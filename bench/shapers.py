@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 
 from bandwidth.limit import Limit
@@ -35,6 +36,21 @@ def _podrate(_lab: Lab, cgroup: Cgroup, direction: Direction, rate: int) -> Iter
 
 
 @contextmanager
+def _queue(lab: Lab, cgroup: Cgroup, direction: Direction, rate: int) -> Iterator[Dropped]:
+    """podrate with its ingress queue; for egress there is none."""
+    from loader import queue
+
+    with _podrate(lab, cgroup, direction, rate) as dropped:
+        if direction == "egress":
+            yield dropped
+            return
+        lab.pod.run(["ip", "route", "add", "default", "via", lab.peer.v4])
+        with ThreadPoolExecutor(1, initializer=lab.pod.enter) as inside:
+            inside.submit(queue.put, rate).result()
+            yield lambda: dropped() + _qdisc_drops(lab.pod, queue.DEVICE)
+
+
+@contextmanager
 def _tbf(lab: Lab, _cgroup: Cgroup, direction: Direction, rate: int) -> Iterator[Dropped]:
     """tc-tbf(8) on the sender's device."""
     sender = _sender(lab, direction)
@@ -57,6 +73,7 @@ def _htb(lab: Lab, _cgroup: Cgroup, direction: Direction, rate: int) -> Iterator
 # By name: each puts its limit of `rate` bits/s in force in a fresh lab, and is gone with the lab.
 SHAPERS: dict[str, Callable[[Lab, Cgroup, Direction, int], AbstractContextManager[Dropped]]] = {
     "podrate": _podrate,
+    "queue": _queue,
     "tbf": _tbf,
     "htb": _htb,
     "none": _none,
@@ -73,6 +90,6 @@ def _burst(rate: int) -> int:
     return max(rate // 8 // 50, 16_000)
 
 
-def _qdisc_drops(namespace: Namespace) -> int:
-    listed = json.loads(namespace.run(["tc", "-s", "-j", "qdisc", "show", "dev", namespace.device]))
+def _qdisc_drops(namespace: Namespace, device: str = "") -> int:
+    listed = json.loads(namespace.run(["tc", "-s", "-j", "qdisc", "show", "dev", device or namespace.device]))
     return sum(int(qdisc["drops"]) for qdisc in listed if qdisc.get("root"))

@@ -13,7 +13,6 @@ from bench import beside, cost
 from bench.command import LabError
 from bench.iperf import Direction
 from bench.point import Point, as_json, measure, observe
-from bench.shapers import SHAPERS
 
 # Direction, congestion control or udp, RTT in ms: then limit x flows. + compares with all shapers, * is in --quick.
 # The four corners of what people run, and between them; each limit, each flow count and each RTT more than once.
@@ -33,6 +32,7 @@ egress   udp     0   10Mx1* 100Mx4
 ingress  udp     0   10Mx1 100Mx4*
 """
 PAIR = ("podrate", "tbf")
+EVERY = (*PAIR, "htb", "none")  # but the queue, which only ingress has: `python -m bench point` measures it
 CLOSEUP = Point(rate=100_000_000, flows=16)
 BESIDE = ("10M", "100M")
 _SETUP = 0.8  # seconds that a run takes beside its traffic
@@ -63,7 +63,7 @@ def plan(seconds: int) -> Iterator[Planned]:
                 congestion="cubic" if traffic == "udp" else traffic,
                 seconds=seconds,
             )
-            yield Planned(point, tuple(SHAPERS) if "+" in cell else PAIR, "*" in cell)
+            yield Planned(point, EVERY if "+" in cell else PAIR, "*" in cell)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def stages(quick: bool, seconds: int, runs: int, wanted: str = "") -> list[Stage
     found = [
         Stage("cost of a packet", 8, _cost),
         Stage("tcp beside a udp flood", 4 * (5 + _SETUP), _beside),
-        Stage("close-up " + CLOSEUP.name, len(SHAPERS) * (CLOSEUP.seconds + _SETUP), _closeup),
+        Stage("close-up " + CLOSEUP.name, len(EVERY) * (CLOSEUP.seconds + _SETUP), _closeup),
     ]
     for planned in plan(seconds):
         if planned.quick or not quick:
@@ -148,7 +148,7 @@ def _point(point: Point, shapers: Sequence[str], runs: int) -> Callable[[Results
 def _closeup(results: Results) -> None:
     shapers: dict[str, object] = {}
     results.data["closeup"] = {"point": asdict(CLOSEUP), "shapers": shapers}
-    for shaper in SHAPERS:
+    for shaper in EVERY:
         observed = observe(CLOSEUP, shaper)
         shapers[shaper] = {"rates": observed.rates, "times_ms": [round(time * 1e3, 4) for time in observed.times]}
 

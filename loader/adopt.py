@@ -15,12 +15,13 @@ import struct
 import termios
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
 from loader import bpf, shaper
+from loader.namespace import entered, network_namespaces, processes
 
 OBJECT = os.path.join(os.path.dirname(shaper.OBJECT), "adopt.bpf.o")
 _ADOPTION = struct.Struct("=5Q")  # struct podrate_adoption of bpf/src/podrate.h
@@ -34,7 +35,6 @@ _BACKLOG = 0.1  # seconds under the limit until every connection that sends has 
 
 _SO_MAX_PACING_RATE = 47  # asm-generic/socket.h
 _SYS_PIDFD_GETFD = 438  # Linux 5.6, on every architecture
-_CLONE_NEWNET = 0x40000000  # linux/sched.h
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -76,7 +76,7 @@ class Adopter:
         """
         egress = attached.buckets.limit().egress
         if self._object is not None:
-            with suppress(bpf.BpfError):
+            with suppress(OSError):  # BpfError, or a namespace that can't be entered
                 adopted = _by_iterator(cgroup, egress, self._object)
                 if adopted is not None:
                     return adopted
@@ -86,10 +86,10 @@ class Adopter:
         """Take from the connections of `cgroup` and those below what its shaper, now detached, has set on them."""
         found = 0
         if self._object is not None:
-            with suppress(bpf.BpfError):
+            with suppress(OSError):
                 found = _visit(cgroup, self._object, "podrate_release", 0).found
         if not found:
-            _set_pace(_processes(cgroup), _UNPACED)
+            _set_pace(processes(cgroup), _UNPACED)
 
     def close(self) -> None:
         """Unload the iterator."""
@@ -131,58 +131,15 @@ def _visit(cgroup: str, loaded: bpf.Object, program: str, pace: int) -> Census:
     """Run an iterator in every network namespace of the cgroup's processes. Pace 0 only counts."""
     adoption = loaded.map("adoption")
     adoption[0] = _ADOPTION.pack(os.stat(cgroup).st_ino, pace, 0, 0, 0)
-    for namespace in _network_namespaces(_processes(cgroup)):
-        with _entered(namespace):
+    for namespace in network_namespaces(processes(cgroup)):
+        with entered(namespace):
             bpf.iterate(loaded.program(program))
     return Census(*_ADOPTION.unpack(adoption[0])[2:])
 
 
-def _processes(cgroup: str) -> list[int]:
-    """The processes of the cgroup and those below it, as far as our PID namespace knows them."""
-    pids: list[int] = []
-    for directory, _, _ in os.walk(cgroup):
-        # A cgroup may be gone meanwhile; a threaded one (EOPNOTSUPP) is listed by its domain above it.
-        with suppress(OSError), open(os.path.join(directory, "cgroup.procs")) as file:
-            pids += [pid for line in file if (pid := int(line))]
-    return pids
-
-
-def _network_namespaces(pids: list[int]) -> Iterator[int]:
-    """A descriptor of each network namespace that the processes are in, once."""
-    seen = set()
-    for pid in pids:
-        with suppress(OSError):  # the process has ended
-            fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if (inode := os.fstat(fd).st_ino) not in seen:
-                    seen.add(inode)
-                    yield fd
-            finally:
-                os.close(fd)
-
-
-@contextmanager
-def _entered(namespace: int) -> Iterator[None]:
-    """This thread in another network namespace, and back."""
-    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _setns(namespace)
-        try:
-            yield
-        finally:
-            _setns(own)
-    finally:
-        os.close(own)
-
-
-def _setns(namespace: int) -> None:
-    if _libc.setns(namespace, _CLONE_NEWNET) < 0:
-        raise bpf.BpfError(ctypes.get_errno(), "enter a network namespace")
-
-
 def _by_descriptor(cgroup: str, egress: int | None) -> Adopted:
     """Set what setsockopt(2) can set. Which cgroup a socket was made in can't be seen here: its holder's counts."""
-    pids = _processes(cgroup)
+    pids = processes(cgroup)
     busy = 0
     time.sleep(_BACKLOG)
     for connection in _connections(pids):

@@ -37,9 +37,9 @@ def dispatch(arguments: list[str]) -> int:
             options.argv.pop(0)
         if not options.argv:
             raise Failure("usage", "run needs a COMMAND", "podrate run --egress 10M -- curl http://example.com")
-        return run(options.argv, _limit(options))
+        return run(options.argv, _limit(options), ingress_queue=options.ingress_queue)
     if options.command == "attach":
-        return _attach(options.cgroup, _limit(options))
+        return _attach(options.cgroup, _limit(options), ingress_queue=options.ingress_queue)
     if options.command == "detach":
         return _detach(options.cgroup)
     from loader.cgroup import resolve
@@ -48,8 +48,8 @@ def dispatch(arguments: list[str]) -> int:
     return status(resolve(options.cgroup) if options.cgroup else None, options.json)
 
 
-def _attach(path: str, limit: Limit) -> int:
-    from loader import bpf
+def _attach(path: str, limit: Limit, *, ingress_queue: bool) -> int:
+    from loader import bpf, queue
     from loader.adopt import Adopter
     from loader.cgroup import resolve
     from loader.shaper import Shaper
@@ -57,7 +57,8 @@ def _attach(path: str, limit: Limit) -> int:
     cgroup = resolve(path)
     with Shaper() as shaper, Adopter() as adopter:
         shaper.buckets.set(limit)
-        shaper.attach(cgroup, bpf.EXCLUSIVE)
+        with queue.changed_for(cgroup, limit.ingress if ingress_queue else None):
+            shaper.attach(cgroup, bpf.EXCLUSIVE)
         adopted = adopter.adopt(cgroup, shaper)
     if adopted.mode == "fixed" and adopted.connections > 0 and limit.egress is not None:
         what = f"{adopted.connections} older TCP connection(s) are paced at {format_rate(adopted.pace * 8)}bit/s each"
@@ -66,6 +67,7 @@ def _attach(path: str, limit: Limit) -> int:
 
 
 def _detach(path: str) -> int:
+    from loader import queue
     from loader.adopt import Adopter
     from loader.cgroup import resolve
     from loader.shaper import find_attached
@@ -76,6 +78,7 @@ def _detach(path: str) -> int:
         raise Failure("not-limited", f"{path} has no limit of podrate's", "podrate status lists what has")
     attached.detach()
     attached.close()
+    queue.put_for(cgroup, None)
     with Adopter() as adopter:
         adopter.release(cgroup)
     return 0
@@ -91,6 +94,9 @@ def _limit(options: argparse.Namespace) -> Limit:
         raise Failure("usage", str(error), f"podrate {options.command} --help shows how") from None
     if both is egress is ingress is None:
         raise Failure("usage", "no rate was given", "give --egress, --ingress or --bandwidth, for example --egress 10M")
+    if options.ingress_queue and both is ingress is None:
+        what = "--ingress-queue without an ingress limit, so there is nothing to queue"
+        raise Failure("usage", what, "give --ingress or --bandwidth, for example --ingress 10M")
     return Limit(egress=both if egress is None else egress, ingress=both if ingress is None else ingress)
 
 
@@ -131,3 +137,5 @@ def _add_rates(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bandwidth", metavar="RATE", help="both directions")
     parser.add_argument("--egress", metavar="RATE", help="what it sends; wins over --bandwidth")
     parser.add_argument("--ingress", metavar="RATE", help="what it receives; wins over --bandwidth")
+    queue = "let TCP that arrives above the limit wait, in a queue in the network namespace, rather than drop it"
+    parser.add_argument("--ingress-queue", action="store_true", help=queue)

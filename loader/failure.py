@@ -13,6 +13,7 @@ EXIT_CODES = {
     "annotation": 9,
     "not-limited": 10,
     "version": 11,
+    "queue": 12,
 }
 RUN_EXIT_CODE = 125
 

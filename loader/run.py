@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 from bandwidth.limit import Limit
 from loader import bpf
@@ -27,16 +28,18 @@ _FORWARDED = {
 _SI_KERNEL = 0x80  # siginfo: the terminal sent it, to the whole foreground group, so the command has it already
 
 
-def run(command: list[str], limit: Limit) -> int:
+def run(command: list[str], limit: Limit, *, ingress_queue: bool = False) -> int:
     """Run a command under a limit; returns its exit status, or dies of the signal that it died of.
 
     Signals sent to us go to it. Raises Failure before it starts. 126 and 127 as in env(1): the command can't be
     executed, is not found.
+
+    ingress_queue: in our own network namespace, which the command inherits; gone when it has ended.
     """
     # Before anything is made: a signal that comes early is the command's too, and must not leave a cgroup behind.
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD})
     try:
-        status = _run(command, limit, previous)
+        status = _run(command, limit, previous, limit.ingress if ingress_queue else None)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
     if os.WIFSIGNALED(status):
@@ -44,11 +47,11 @@ def run(command: list[str], limit: Limit) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def _run(command: list[str], limit: Limit, previous: set[int | signal.Signals]) -> int:
+def _run(command: list[str], limit: Limit, previous: set[int | signal.Signals], queued: int | None) -> int:
     """The command's wait status, or that of an exit with 125 to 127; `previous` is the signal mask that it gets."""
     # Random: two process ids of different PID namespaces may be the same.
     name = f"podrate-run-{os.getpid()}-{os.urandom(4).hex()}"
-    with TransientCgroup(name) as cgroup, Shaper() as shaper:
+    with _queue(queued), TransientCgroup(name) as cgroup, Shaper() as shaper:
         shaper.buckets.set(limit)
         # ALLOW_MULTI, so that one podrate run works inside another: each limit applies.
         shaper.attach(cgroup.path, bpf.ALLOW_MULTI)
@@ -81,6 +84,20 @@ def _run(command: list[str], limit: Limit, previous: set[int | signal.Signals]) 
                 file=sys.stderr,
             )
         return status
+
+
+@contextlib.contextmanager
+def _queue(rate: int | None) -> Iterator[None]:
+    if rate is None:  # and leave that of somebody else alone
+        yield
+        return
+    from loader import queue
+
+    queue.put(rate)
+    try:
+        yield
+    finally:
+        queue.put(None)
 
 
 def _wait(pid: int) -> int:

@@ -37,6 +37,7 @@ def sidecar(directory: str = DIRECTORY) -> int:
     limit = source.first()
     with Shaper() as shaper:
         shaper.buckets.set(limit)
+        _follow_with_queue(limit)  # before the attachment, for it may be refused
         ours = state.own(shaper.program_ids)
         shaper.attach(cgroup, bpf.EXCLUSIVE, ours)
         state.announce(cgroup, shaper)
@@ -50,8 +51,20 @@ def sidecar(directory: str = DIRECTORY) -> int:
                 continue
             if changed is not None:
                 shaper.buckets.set(changed)
+                try:
+                    _follow_with_queue(changed)
+                except Failure as failure:
+                    _log(f"{failure}; the limit is kept without it")
                 state.announce(cgroup, shaper)
                 _log(f"limit {encode(shaper.buckets.limit())} is in force")
+
+
+def _follow_with_queue(limit: Limit) -> None:
+    """The ingress queue, if this pod asks for one. Its own network namespace is ours."""
+    if os.environ.get("PODRATE_INGRESS_QUEUE") == "true":
+        from loader import queue
+
+        queue.put(limit.ingress)
 
 
 def probe(directory: str = DIRECTORY) -> int:

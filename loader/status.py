@@ -10,6 +10,7 @@ from loader.bucket import DIRECTION_NAMES, DIRECTIONS
 from loader.cgroup import mount_point
 from loader.failure import Failure
 from loader.parts import PARTS
+from loader.queue import measured
 from loader.shaper import Attached, find_attached
 
 
@@ -51,6 +52,8 @@ def describe(attached: Attached) -> dict[str, Any]:
         counters = attached.buckets.counters(direction)._asdict()
         pressure = attached.buckets.pressure(direction)._asdict()
         described[DIRECTION_NAMES[direction]] = {"limit": rate, **counters, **pressure}
+    found = measured(attached.cgroup)
+    described["ingress_queue"] = found and found._asdict()
     return described
 
 
@@ -67,6 +70,8 @@ def status(cgroup: str | None, as_json: bool) -> int:
         print(f"{each['cgroup']} ({each['attachment']}, programs {', '.join(map(str, each['programs']))})")
         for name in DIRECTION_NAMES:
             print(f"  {name:<8}{_line(each[name])}")
+        if queue := each["ingress_queue"]:
+            print(f"  queue   {_queue_line(queue)}")
         print(f"  {each['connections']} open TCP connection(s)")
         for name, without in PARTS.values():
             if each["parts"][name] != "active":
@@ -74,6 +79,11 @@ def status(cgroup: str | None, as_json: bool) -> int:
     if not found:
         print(f"no limit on {cgroup}" if cgroup else "no cgroup on this machine is limited by podrate")
     return 0
+
+
+def _queue_line(queue: dict[str, int]) -> str:
+    rate = f"{format_rate(queue['rate'])}bit/s"
+    return f"{rate:<14} waiting {queue['backlog']} bytes, passed {queue['packets']} packets, dropped {queue['dropped']}"
 
 
 def _line(direction: dict[str, Any]) -> str:

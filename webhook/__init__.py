@@ -11,6 +11,8 @@
     certificate  where the served one comes from, as the server sees it
     selfsigned   how replicas agree on one of their own
     cluster      the Secret that they keep it in, and the configuration that trusts it
+    api          the API server: paths and raw objects
+    unavailable  what to catch when something can't be had just now
     options      the command line
     server       the process: both servers, readiness, SIGTERM
     log          one JSON object a line

@@ -6,7 +6,8 @@ import sys
 import uvloop
 
 from webhook import log, options, server
-from webhook.certificate import Provided, Source, Unavailable
+from webhook.certificate import Provided, Source
+from webhook.unavailable import Unavailable
 
 
 def main() -> int:
@@ -28,9 +29,11 @@ def main() -> int:
 def _source(certificate: options.Files | options.SelfSigned) -> Source:
     if isinstance(certificate, options.Files):
         return Provided(certificate.certificate, certificate.key)
+    # The client of the API server takes a third of a second to import, and 11 MB: only who asks it does.
+    from webhook.api import Api
     from webhook.cluster import Cluster
 
-    return Cluster(certificate)
+    return Cluster(Api(), certificate)
 
 
 if __name__ == "__main__":

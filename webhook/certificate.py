@@ -5,10 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from webhook import tls
-
-
-class Unavailable(Exception):
-    """What a certificate needs could not be had: one line."""
+from webhook.unavailable import Unavailable
 
 
 class Source(Protocol):

@@ -10,14 +10,10 @@ from datetime import datetime
 from typing import Protocol
 
 from webhook import log, tls
-from webhook.certificate import Unavailable
+from webhook.unavailable import Conflict, Unavailable
 
 # A replica of another version may want other names than we do: two of them must not write in turns for ever.
 _ATTEMPTS = 10
-
-
-class Conflict(Unavailable):
-    """The Secret was written since it was read."""
 
 
 class Store(Protocol):

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import uvicorn
 
 from webhook import app, log
-from webhook.certificate import Source, Unavailable
+from webhook.certificate import Source
 from webhook.health import Health
 from webhook.sidecar import Settings
+from webhook.unavailable import Unavailable
 
 # The API server drops an idle connection after 90 s (Go's default transport). It must be the first to do so: a POST
 # that meets our close is not sent again, and a pod's creation fails.

@@ -124,7 +124,7 @@ def test_service_account_may_do_what_it_must_and_nothing_else(cluster: Cluster) 
     def may(verb: str, what: str, *options: str) -> bool:
         return cluster.kubectl("auth", "can-i", verb, what, account, *options, check=False).stdout.strip() == "yes"
 
-    assert may("update", f"secret/{RELEASE}-tls", "-n", SYSTEM)
+    assert may("patch", f"secret/{RELEASE}-tls", "-n", SYSTEM)
     assert may("patch", f"mutatingwebhookconfiguration/{RELEASE}")
     assert not may("get", "secrets", "-n", SYSTEM)
     assert not may("get", "secret/other", "-n", SYSTEM)

@@ -13,8 +13,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from webhook import tls
-from webhook.certificate import Provided, Unavailable
-from webhook.selfsigned import Conflict, agree
+from webhook.certificate import Provided
+from webhook.selfsigned import agree
+from webhook.unavailable import Conflict, Unavailable
 
 NAMES = tls.service_names("podrate", "podrate-system")
 NOW = datetime.now(UTC)

@@ -212,7 +212,7 @@ def test_it_waits_for_the_api_server(tmp_path: Path) -> None:
     options = ["--self-signed", "--service=podrate", "--namespace=system", "--secret=tls", "--configuration=podrate"]
     with running(tmp_path, *options, KUBECONFIG=str(kubeconfig)) as webhook:
         failure = webhook.event("unavailable")
-        assert failure["reason"].startswith("read Secret system/tls: ")
+        assert failure["reason"].startswith("get /api/v1/namespaces/system/secrets/tls: ")
         assert failure["again_in_seconds"] == 1
         assert webhook.health("GET", "/readyz")[:2] == (503, failure["reason"] + "\n")
         assert webhook.health("GET", "/livez").status == 200

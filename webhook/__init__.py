@@ -4,6 +4,7 @@
     pod          the few fields of a raw pod that we look at
     sidecar      the container and the volumes that we add
     patch        from a pod and its limit to a minimal JSON Patch
+    decision     what was decided, and why
     decide       from a request to allowed, patched or rejected: the policy, and no I/O
     app          POST /mutate
     health       /livez and /readyz, on a port of their own

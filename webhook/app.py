@@ -9,7 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from webhook import log
-from webhook.decide import Result, decide
+from webhook.decide import decide
+from webhook.decision import Result
 from webhook.review import MAX_BYTES, AdmissionRequest, BadRequest, allowed, parse, rejected
 from webhook.sidecar import Settings
 
@@ -45,13 +46,15 @@ def _answer(body: bytes, settings: Settings) -> bytes:
         "review",
         namespace=request.get("namespace") or "",
         name=_name(request),
+        owner=decision.owner,
         operation=request["operation"],
         result=decision.result,
         reason=decision.reason,
+        line=decision.line,
     )
     if decision.result is Result.REJECTED:
-        return rejected(request["uid"], decision.reason)
-    return allowed(request["uid"], decision.patch)
+        return rejected(request["uid"], decision.line)
+    return allowed(request["uid"], decision.patch, decision.warnings, decision.audit)
 
 
 def _name(request: AdmissionRequest) -> str:

@@ -1,33 +1,16 @@
 """The policy: from an AdmissionRequest to allowed, patched or rejected. Quick, and without I/O."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import replace
 
 from bandwidth.invalid import Invalid
 from bandwidth.keys import limit_of
 from bandwidth.limit import ANNOTATION, Limit, encode
+from webhook.decision import Decision, Reason, Refusal, Result, rejected
 from webhook.patch import annotate, inject
 from webhook.pod import Pod
 from webhook.review import AdmissionRequest, Operation
 from webhook.sidecar import Settings, follows_limit
-
-
-class Result(StrEnum):
-    """What became of a request, as the log names it."""
-
-    ALLOWED = "allowed"
-    PATCHED = "patched"
-    REJECTED = "rejected"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What to answer, and why: `reason` is one line, for the log, and for the user when rejected."""
-
-    result: Result
-    reason: str
-    patch: Sequence[Operation] = ()
 
 
 def decide(request: AdmissionRequest, settings: Settings) -> Decision:
@@ -37,20 +20,18 @@ def decide(request: AdmissionRequest, settings: Settings) -> Decision:
     """
     resource = request["resource"]
     if (resource["group"], resource["version"], resource["resource"]) != ("", "v1", "pods"):
-        return Decision(Result.ALLOWED, "not a pod")
+        return Decision(Result.ALLOWED, Reason.NOT_OURS, "not a pod")
     if request.get("subResource"):
-        return Decision(Result.ALLOWED, "a subresource")
+        return Decision(Result.ALLOWED, Reason.NOT_OURS, "a subresource", kind="Pod")
+    if request["operation"] not in ("CREATE", "UPDATE"):
+        return Decision(Result.ALLOWED, Reason.NOT_OURS, "neither a creation nor an update", kind="Pod")
+    pod = Pod(request.get("object"), "request.object")
+    old = Pod(request.get("oldObject"), "request.oldObject") if request["operation"] == "UPDATE" else None
     try:
-        match request["operation"]:
-            case "CREATE":
-                return _create(Pod(request.get("object"), "request.object"), settings)
-            case "UPDATE":
-                old = Pod(request.get("oldObject"), "request.oldObject")
-                return _update(Pod(request.get("object"), "request.object"), old, settings)
-            case _:
-                return Decision(Result.ALLOWED, "neither a creation nor an update")
+        decision = _create(pod, settings) if old is None else _update(pod, old, settings)
     except Invalid as error:
-        return Decision(Result.REJECTED, str(error))
+        decision = rejected(error)
+    return replace(decision, kind="Pod", owner=pod.owner)
 
 
 def _create(pod: Pod, settings: Settings) -> Decision:
@@ -62,6 +43,7 @@ def _create(pod: Pod, settings: Settings) -> Decision:
         # Allowing its mirror would show a limit that nobody keeps. Rejecting it leaves the pod running, but the
         # kubelet's log and the missing mirror say so. Without the key a static pod is none of our business.
         raise _cannot(
+            Reason.UNSUPPORTED,
             pod,
             "a static pod runs from a file on its node, where the loader can't be added",
             "a pod that is created through the API server",
@@ -69,10 +51,14 @@ def _create(pod: Pod, settings: Settings) -> Decision:
         )
     if pod.windows:
         raise _cannot(
-            pod, "the pod runs on Windows, the limit in the Linux kernel", "a pod on Linux", "spec.os.name: linux"
+            Reason.UNSUPPORTED,
+            pod,
+            "the pod runs on Windows, the limit in the Linux kernel",
+            "a pod on Linux",
+            "spec.os.name: linux",
         )
     patch = inject(pod, limit, settings)
-    return Decision(Result.PATCHED, encode(limit), patch) if patch else Decision(Result.ALLOWED, "has it all already")
+    return _limited(limit, patch, "has it all already")
 
 
 def _update(pod: Pod, old: Pod, settings: Settings) -> Decision:
@@ -86,22 +72,22 @@ def _update(pod: Pod, old: Pod, settings: Settings) -> Decision:
         if changed:
             raise
         # It was bad before we came. Without this, nobody could remove such a pod's finalizers.
-        return Decision(Result.ALLOWED, "podrate's keys are bad, but as they were")
+        return Decision(Result.ALLOWED, Reason.AS_BEFORE, "podrate's keys are bad, but as they were")
     if any(follows_limit(container) for container in pod.init_containers):
         # Without a key the loader is told that there is no limit: it can't be taken out of a running pod.
-        text = encode(limit or Limit())
-        patch = annotate(pod, {ANNOTATION: text})
-        return Decision(Result.PATCHED, text, patch) if patch else Decision(Result.ALLOWED, "the limit is as it was")
+        limit = limit or Limit()
+        return _limited(limit, annotate(pod, {ANNOTATION: encode(limit)}), "the limit is as it was")
     if limit is None:
         return _without_limit(pod)
     if changed:
         raise _cannot(
+            Reason.NO_LOADER,
             pod,
             "this pod runs without podrate's loader, which is only added when a pod is created",
             "the key on the workload's template, or on a pod created anew",
             "kubectl replace --force -f pod.yaml",
         )
-    return Decision(Result.ALLOWED, "older than podrate here, and podrate's keys are as they were")
+    return Decision(Result.ALLOWED, Reason.AS_BEFORE, "older than podrate here, and podrate's keys are as they were")
 
 
 def _refuse_another_image(pod: Pod, old: Pod, settings: Settings) -> None:
@@ -111,20 +97,25 @@ def _refuse_another_image(pod: Pod, old: Pod, settings: Settings) -> None:
         image = each.get("image")
         if each.get("name") in before and image not in (before[each["name"]], settings.image):
             where = f"spec.initContainers[{index}].image"
-            raise Invalid(
-                where, image, "the loader's image can't be changed", "the image of this release", settings.image
-            )
+            reason = "the loader's image can't be changed"
+            raise Refusal(Reason.LOADER_CHANGED, where, image, reason, "the image of this release", settings.image)
 
 
 def _without_limit(pod: Pod) -> Decision:
     """Nobody but us writes podrate.io/limit: by hand it would look like a limit, and be none."""
     patch = annotate(pod, {ANNOTATION: None})
     if patch:
-        return Decision(Result.PATCHED, f"no key asks for a limit: {ANNOTATION} removed", patch)
-    return Decision(Result.ALLOWED, "no key asks for a limit")
+        return Decision(Result.PATCHED, Reason.NO_LIMIT, f"no key asks for a limit: {ANNOTATION} removed", patch)
+    return Decision(Result.ALLOWED, Reason.NO_LIMIT, "no key asks for a limit")
 
 
-def _cannot(pod: Pod, reason: str, allowed: str, example: str) -> Invalid:
+def _limited(limit: Limit, patch: Sequence[Operation], already: str) -> Decision:
+    if patch:
+        return Decision(Result.PATCHED, Reason.LIMITED, encode(limit), patch)
+    return Decision(Result.ALLOWED, Reason.LIMITED, already)
+
+
+def _cannot(code: Reason, pod: Pod, reason: str, allowed: str, example: str) -> Invalid:
     """The pod asks for a limit that it can't get, whatever the value."""
     (_, key), value = next(iter(pod.keys.items()))
-    return Invalid(key, value, reason, allowed, example)
+    return Refusal(code, key, value, reason, allowed, example)

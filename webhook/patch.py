@@ -7,8 +7,8 @@ themselves: a marker would survive a user's edit of them.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bandwidth.invalid import Invalid
 from bandwidth.limit import ANNOTATION, Limit, encode
+from webhook.decision import Reason, Refusal
 from webhook.pod import Pod
 from webhook.review import Operation
 from webhook.sidecar import LOCAL_VOLUMES, NAME, VOLUMES, Settings, container
@@ -22,7 +22,7 @@ _MERGE_KEYS = ("mountPath", "name", "path")
 def inject(pod: Pod, limit: Limit, settings: Settings) -> list[Operation]:
     """The operations that give `pod` the limit's annotation, the sidecar as its first init container, its volumes.
 
-    Raises Invalid when the pod has a container or a volume by our name that isn't ours.
+    Raises Refusal when the pod has a container or a volume by our name that isn't ours.
     """
     _refuse_mounts(pod)
     local = _append(pod.annotations.get(SAFE_TO_EVICT, ""), LOCAL_VOLUMES)
@@ -106,7 +106,8 @@ def _refuse_mounts(pod: Pod) -> None:
             mounts = other.get("volumeMounts")
             for mount in mounts if isinstance(mounts, list) and other.get("name") != NAME else ():
                 if isinstance(mount, dict) and mount.get("name") in ours:
-                    raise Invalid(
+                    raise Refusal(
+                        Reason.NAME_TAKEN,
                         f"spec.{kind}[{index}].volumeMounts",
                         mount["name"],
                         "this volume is for podrate's own container",
@@ -124,6 +125,6 @@ def _append(written: str, names: Sequence[str]) -> str:
     return ",".join(present + [name for name in names if name not in present])
 
 
-def _taken(where: str, name: str, what: str) -> Invalid:
+def _taken(where: str, name: str, what: str) -> Refusal:
     reason = f"podrate adds a {what} by this name to a limited pod, and this one differs from it"
-    return Invalid(where, name, reason, f"any other name, or no such {what}", f"my-{name}")
+    return Refusal(Reason.NAME_TAKEN, where, name, reason, f"any other name, or no such {what}", f"my-{name}")

@@ -42,6 +42,15 @@ class Pod:
         }
 
     @property
+    def owner(self) -> str:
+        """Who controls the pod, as Kind/name; "" if nobody does. For the log: what is odd in it is left out."""
+        owners = self.metadata.get("ownerReferences")
+        for each in owners if isinstance(owners, list) else ():
+            if isinstance(each, dict) and each.get("controller") is True:
+                return f"{each.get('kind')}/{each.get('name')}"
+        return ""
+
+    @property
     def mirror(self) -> bool:
         """Whether this is the API server's picture of a static pod, which a kubelet made from a file of its own."""
         return MIRROR in self.annotations

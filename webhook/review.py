@@ -54,6 +54,8 @@ class AdmissionResponse(TypedDict):
     patchType: NotRequired[Literal["JSONPatch"]]
     patch: NotRequired[str]
     status: NotRequired[Status]
+    warnings: NotRequired[list[str]]
+    auditAnnotations: NotRequired[dict[str, str]]
 
 
 # One operation of a JSON Patch (RFC 6902). Not a class, for `from` is no name in Python.
@@ -96,12 +98,18 @@ def parse(body: bytes) -> AdmissionRequest:
     return cast(AdmissionRequest, request)
 
 
-def allowed(uid: str, patch: Sequence[Operation] = ()) -> bytes:
-    """The answer yes, with a patch unless there is nothing to change."""
+def allowed(
+    uid: str, patch: Sequence[Operation] = (), warnings: Sequence[str] = (), audit: Mapping[str, str] | None = None
+) -> bytes:
+    """The answer yes, with a patch unless there is nothing to change; `warnings` are for whoever asked."""
     response = AdmissionResponse(uid=uid, allowed=True)
     if patch:
         response["patchType"] = "JSONPatch"
         response["patch"] = base64.b64encode(json.dumps(patch).encode()).decode()
+    if warnings:
+        response["warnings"] = list(warnings)
+    if audit:
+        response["auditAnnotations"] = dict(audit)
     return _review(response)
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.webhook.reviews import PODS, patched, pod, review, stored_pod
-from webhook.decide import Decision, Result, decide
+from webhook.decide import decide
+from webhook.decision import Decision, Reason, Result
 from webhook.review import BadRequest, allowed, parse, rejected
 from webhook.sidecar import Settings
 
@@ -38,7 +39,7 @@ def test_a_pod_that_asks_is_patched() -> None:
     before = pod(ASKS)
     it = after(before, of(review(before)))
     assert it["spec"]["initContainers"][0]["name"] == "podrate"
-    assert of(review(it)) == Decision(Result.ALLOWED, "has it all already")
+    assert of(review(it)) == Decision(Result.ALLOWED, Reason.LIMITED, "has it all already", kind="Pod")
 
 
 @pytest.mark.parametrize("image", ["nginx:1", None, 7])
@@ -49,14 +50,14 @@ def test_a_running_loader_keeps_its_image(image: object) -> None:
     new["spec"]["initContainers"][0]["image"] = image
     decision = of(review(new, old))
     assert decision.result is Result.REJECTED
-    assert decision.reason.startswith("spec.initContainers[0].image: ")
+    assert decision.line.startswith("spec.initContainers[0].image: ")
     new["spec"]["initContainers"][0]["image"] = SETTINGS.image
     assert of(review(new, old)).result is not Result.REJECTED, "the operator's own is an upgrade"
 
 
 def test_a_pod_that_asks_nothing_is_left_alone() -> None:
     for quiet in (pod(), pod({"app": "podrate.io/bandwidth"}), pod({}, {}), pod(hostNetwork=True)):
-        assert of(review(quiet)) == Decision(Result.ALLOWED, "no key asks for a limit")
+        assert of(review(quiet)) == Decision(Result.ALLOWED, Reason.NO_LIMIT, "no key asks for a limit", kind="Pod")
 
 
 def test_the_hosts_network_is_limited_too() -> None:
@@ -115,7 +116,8 @@ def test_a_dry_run_is_as_any_other() -> None:
     ],
 )
 def test_rejections(new: dict[str, Any], line: str) -> None:
-    assert of(review(new)) == Decision(Result.REJECTED, line)
+    decision = of(review(new))
+    assert (decision.result, decision.line, decision.kind) == (Result.REJECTED, line, "Pod")
 
 
 def test_without_a_key_windows_and_static_pods_are_none_of_our_business() -> None:
@@ -140,7 +142,7 @@ def test_a_running_pods_limit_follows_its_keys(labels: dict[str, str], annotatio
     assert it["metadata"]["annotations"] == annotations | {LIMIT: limit}
     # A running pod's spec can't change: a patch of it would fail an update that is none of our business.
     assert it["spec"] == new["spec"]
-    assert of(review(it, before)) == Decision(Result.ALLOWED, "the limit is as it was")
+    assert of(review(it, before)).line == "the limit is as it was"
 
 
 def test_an_older_sidecars_pod_follows_too() -> None:
@@ -153,7 +155,7 @@ def test_an_older_sidecars_pod_follows_too() -> None:
 def test_a_bad_change_to_a_running_pod() -> None:
     decision = of(review(loaded({"podrate.io/bandwidth": "fast"}), loaded(ASKS)))
     assert decision.result is Result.REJECTED
-    assert decision.reason.startswith('podrate.io/bandwidth: "fast": it is not a rate.')
+    assert decision.line.startswith('podrate.io/bandwidth: "fast": it is not a rate.')
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,7 @@ def test_a_running_pod_can_not_get_the_loader(labels: dict[str, str], annotation
     old = pod(ASKS if len(labels) > 1 or "20M" in labels.values() else {})
     decision = of(review(pod(labels, annotations), old))
     assert decision.result is Result.REJECTED
-    assert decision.reason.endswith(
+    assert decision.line.endswith(
         ": this pod runs without podrate's loader, which is only added when a pod is created. Allowed: the key on the "
         "workload's template, or on a pod created anew. Example: kubectl replace --force -f pod.yaml"
     )
@@ -271,7 +273,7 @@ def test_anything_anywhere_is_answered_or_a_bad_request(
     except BadRequest as error:
         line = str(error)
     else:
-        line = decision.reason
+        line = decision.line
         if decision.patch:
             patched(asked["root"]["request"]["object"], json.loads(allowed("uid", decision.patch))["response"])
     assert line.isascii()

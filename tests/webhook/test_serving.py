@@ -169,10 +169,10 @@ def test_the_log_names_things_and_shows_none(webhook: Webhook) -> None:
     for line in lines:
         assert line.pop("time").endswith("Z")
     limit = '{"v":1,"egress":10000000,"ingress":10000000}'
-    common: dict[str, Any] = {"event": "review", "namespace": "shop\n", "operation": "CREATE"}
-    assert lines[0] == common | {"name": "one-line-", "result": "patched", "reason": limit}
-    assert lines[1].pop("reason").startswith('podrate.io/egress: "fast": ')
-    assert lines[1] == common | {"name": "another", "result": "rejected"}
+    common: dict[str, Any] = {"event": "review", "namespace": "shop\n", "operation": "CREATE", "owner": ""}
+    assert lines[0] == common | {"name": "one-line-", "result": "patched", "reason": "limited", "line": limit}
+    assert lines[1].pop("line").startswith('podrate.io/egress: "fast": ')
+    assert lines[1] == common | {"name": "another", "result": "rejected", "reason": "bad-key"}
     assert "hunter2" not in json.dumps(webhook.log())
 
 

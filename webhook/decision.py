@@ -1,0 +1,76 @@
+"""What was decided about a request, and why: for the API server, for metrics, for the log, for the audit log."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from bandwidth.invalid import Invalid
+from webhook.review import Operation
+
+
+class Result(StrEnum):
+    """What became of a request, as metrics and the log name it."""
+
+    ALLOWED = "allowed"
+    PATCHED = "patched"
+    REJECTED = "rejected"
+
+
+class Reason(StrEnum):
+    """Why, in one of these few words: a metric's label must not grow with what users write."""
+
+    # Allowed, or patched where podrate.io/limit had to change.
+    NOT_OURS = "not-ours"  # a resource or an operation that we don't judge
+    NO_LIMIT = "no-limit"  # no key asks for one, here or on the Namespace
+    OPTED_OUT = "opted-out"  # podrate.io/inject: "false"
+    AS_BEFORE = "as-before"  # an update that leaves our keys as they were
+    LIMITED = "limited"  # it has, or now gets, the limit that the keys ask for
+
+    # Rejected.
+    BAD_KEY = "bad-key"  # a key that we don't know, a value that we can't read, keys that contradict each other
+    BAD_NAMESPACE = "bad-namespace"  # the same on the Namespace
+    ABOVE_CAP = "above-cap"  # more than the Namespace allows, or an opt-out that it doesn't
+    NAME_TAKEN = "name-taken"  # a container, a volume or a mount that is podrate's own
+    LOADER_CHANGED = "loader-changed"  # the loader taken out of a running pod, or altered
+    NO_LOADER = "no-loader"  # a limit for a running pod that has no loader
+    UNSUPPORTED = "unsupported"  # Windows, a static pod, hostUsers: false, a sandbox: no limit would hold there
+    POD_SECURITY = "pod-security"  # the Namespace's PodSecurity level forbids the loader
+    UNAVAILABLE = "unavailable"  # the Namespace could not be read
+
+
+class Refusal(Invalid):
+    """An Invalid that is not about a key's value alone; `code` says what it is about."""
+
+    def __init__(self, code: Reason, where: str, value: object, reason: str, allowed: str, example: str) -> None:
+        super().__init__(where, value, reason, allowed, example)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to answer, and why.
+
+    result:    allowed, patched or rejected
+    reason:    why, for metrics
+    line:      the same in one line of printable ASCII: for the log, and for the user when rejected
+    patch:     a JSON Patch; empty unless patched
+    kind:      the object's kind, one of a few: "Pod", "Deployment", ..., or "other"
+    owner:     "ReplicaSet/web-5d9c", who controls the object; "" if nobody does
+    warnings:  lines that kubectl prints although the object was accepted
+    audit:     annotations of the audit event; the API server puts the webhook's name before each key
+    """
+
+    result: Result
+    reason: Reason
+    line: str
+    patch: Sequence[Operation] = ()
+    kind: str = "other"
+    owner: str = ""
+    warnings: Sequence[str] = ()
+    audit: Mapping[str, str] = field(default_factory=dict)
+
+
+def rejected(error: Invalid) -> Decision:
+    """The rejection that says what `error` says."""
+    code = error.code if isinstance(error, Refusal) else Reason.BAD_KEY
+    return Decision(Result.REJECTED, code, str(error))

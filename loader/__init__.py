@@ -8,6 +8,7 @@ From the bottom up; each module imports only from those above it:
     cgroup      where cgroup v2 is mounted, a pod's cgroup by its UID, a cgroup of our own
     bucket      a Limit as the kernel holds it; the counters
     shaper      the programs, attached to a cgroup or found on one
+    preflight   why the kernel refuses; imported only when it did
     namespace   a cgroup's processes, and their network namespaces
     queue       the ingress queue, for those who ask for it
     libnl       libnl-route-3.so.200 as C declares it; imported only where there is a queue

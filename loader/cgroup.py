@@ -17,17 +17,22 @@ def mount_point(below: str = "/") -> str:
     Not always /sys/fs/cgroup: a hybrid machine has it at /sys/fs/cgroup/unified, a container wherever it is bound.
     """
     below = os.path.realpath(below)
+    version_1 = False
     with open("/proc/self/mountinfo", "rb") as file:
         for line in file:
             # proc(5): id parent major:minor root mount-point options [tag...] - type source super-options
             mount, _, filesystem = line.partition(b" - ")
-            if filesystem.startswith(b"cgroup2 "):
+            if filesystem.startswith((b"cgroup2 ", b"cgroup ")):
                 # Space, tab, newline and backslash stand as octal escapes.
                 path = os.fsdecode(mount.split(b" ")[4].decode("unicode_escape").encode("latin-1"))
                 if path == below or path.startswith(below.rstrip("/") + "/"):
-                    return path
-    where = "" if below == "/" else f" at or below {below}"
-    raise Failure("no-cgroup2", f"no cgroup v2 is mounted{where}", "boot with systemd.unified_cgroup_hierarchy=1")
+                    if filesystem.startswith(b"cgroup2 "):
+                        return path
+                    version_1 = True
+    what = "no cgroup v2 is mounted" + ("" if below == "/" else f" at or below {below}")
+    if version_1:
+        what += ", only v1"
+    raise Failure("no-cgroup2", what, "boot with systemd.unified_cgroup_hierarchy=1")
 
 
 def find_pod(root: str, uid: str) -> str:

@@ -14,6 +14,12 @@ EXIT_CODES = {
     "not-limited": 10,
     "version": 11,
     "queue": 12,
+    "user-namespace": 13,
+    "seccomp": 14,
+    "no-btf": 15,
+    "old-kernel": 16,
+    "memlock": 17,
+    "lockdown": 18,
 }
 RUN_EXIT_CODE = 125
 

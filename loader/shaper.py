@@ -1,7 +1,6 @@
 """The shaper: its programs loaded and attached to a cgroup, or found on one."""
 
 import os
-from errno import ENOENT
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -184,24 +183,6 @@ class _Cgroup:
 
 
 def _refused(error: bpf.BpfError, cgroup: str = "") -> Failure:
-    where = f"{cgroup}: {error}" if cgroup else str(error)
-    if missing := _missing_capabilities():
-        # Looked at only now: what the kernel says without them ranges from EPERM to a verifier's riddle.
-        remedy = f"run as root, or with {' and '.join(CAPABILITIES)}"
-        return Failure("permission", f"{where} (this process lacks {' and '.join(missing)})", remedy)
-    if error.errno == 1 and error.operation.startswith("open BPF"):  # EPERM
-        return Failure("permission", f"{where} (this process lacks CAP_SYS_ADMIN)", "run as root")
-    if cgroup and error.errno == 1:  # EPERM
-        remedy = "see podrate status or `bpftool cgroup tree`: a parent cgroup has an exclusive program"
-        return Failure("occupied", where, remedy)
-    if error.errno == ENOENT and error.operation.startswith("open /"):
-        return Failure("kernel", where, "install podrate anew: a file of it is missing")
-    return Failure("kernel", where, "podrate needs Linux 5.10 or newer with BPF, BTF and cgroup v2")
+    from loader import preflight  # most are never refused
 
-
-def _missing_capabilities() -> list[str]:
-    with open("/proc/self/status") as file:
-        effective = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
-    if effective >> 21 & 1:  # CAP_SYS_ADMIN, which includes CAP_BPF
-        effective |= 1 << CAPABILITIES["CAP_BPF"]
-    return [name for name, bit in CAPABILITIES.items() if not effective >> bit & 1]
+    return preflight.explain(error, cgroup)

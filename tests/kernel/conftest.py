@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from bandwidth.limit import Limit
 from bench.cgroup import Cgroup
 from bench.lab import Lab
+from tests.kernel.pod import ROOT as ROOT
+from tests.kernel.pod import UID as UID
+from tests.kernel.pod import Pod as Pod
 
-ROOT = Path(__file__).parents[2]
 NEEDS = {"ip": "iproute2", "iperf3": "iperf3", "unshare": "util-linux", "setpriv": "util-linux", "cc": "gcc"}
 
 
@@ -39,7 +42,12 @@ def pod_cgroup() -> Iterator[Cgroup]:
         yield cgroup
 
 
-UID = "0f0e0d0c-0b0a-4908-8706-050403020100"
+@pytest.fixture
+def pod(pod_cgroup: Cgroup, tmp_path: Path) -> Iterator[Pod]:
+    """That pod, its limit asked for, and its loader not started yet."""
+    with Pod(pod_cgroup, tmp_path) as pod:
+        pod.annotate(Limit(10_000_000, 20_000_000))
+        yield pod
 
 
 @pytest.fixture

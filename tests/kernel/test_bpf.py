@@ -20,6 +20,19 @@ def fd(pod_cgroup: Cgroup) -> int:
     return os.open(pod_cgroup.path, os.O_RDONLY)
 
 
+def compiled(directory: Path, body: str) -> Path:
+    """An object with one program, `tried`, on the egress hook."""
+    source, built = directory / "tried.bpf.c", directory / "tried.o"
+    source.write_text(
+        "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n"
+        f'SEC("cgroup_skb/egress") int tried(struct __sk_buff *skb) {{ {body} }}\n'
+        'char LICENSE[] SEC("license") = "GPL";\n'
+    )
+    include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
+    subprocess.run(["clang-14", "--target=bpf", "-O2", "-g", include, "-c", "-o", built, source], check=True)
+    return built
+
+
 def test_an_object_that_is_not_there() -> None:
     with pytest.raises(bpf.BpfError, match="open /nowhere.o: No such file") as caught:
         bpf.ObjectSpec("/nowhere.o").load()
@@ -34,18 +47,9 @@ def test_an_object_that_is_no_object(tmp_path: Path) -> None:
 
 def test_the_verifier_says_why(tmp_path: Path) -> None:
     """A program that reads past the packet it was given."""
-    source = tmp_path / "bad.bpf.c"
-    source.write_text(
-        "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n"
-        'SEC("cgroup_skb/egress") int bad(struct __sk_buff *skb) { return *(char *)(long)skb->data & 1; }\n'
-        'char LICENSE[] SEC("license") = "GPL";\n'
-    )
-    include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
-    subprocess.run(
-        ["clang-14", "--target=bpf", "-O2", "-g", include, "-c", "-o", tmp_path / "bad.o", source], check=True
-    )
+    bad = compiled(tmp_path, "return *(char *)(long)skb->data & 1;")
     with pytest.raises(bpf.VerifierError) as caught:
-        bpf.ObjectSpec(str(tmp_path / "bad.o")).load()
+        bpf.ObjectSpec(str(bad)).load()
     assert "outside of the packet" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.log.count("\n") > 3

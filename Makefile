@@ -2,6 +2,7 @@
 # make bench   podrate beside tc, measured here: docs/benchmarks.md and its pictures (root, 15 minutes)
 # make test    every test: unit, kernel, webhook, and a real Kubernetes cluster (root; the first run builds it)
 # make lint    ruff, mypy, import layers, clang-format
+# make docs    docs/cli.md and docs/podrate.1, made of the commands' parsers
 # make bpf     rebuild bpf/build from bpf/src
 #
 # Each installs what it needs: system packages by apt, Python packages into .venv.
@@ -11,7 +12,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 PACKAGES := .ci/packages
 
-.PHONY: demo bench test lint format bpf clean
+.PHONY: demo bench test lint format docs bpf clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -26,7 +27,7 @@ bench: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1 libnl-route-3.so.200:libnl-route-3-200 cc:gcc bpftool:bpftool \
-	  clang-14:clang-14 llvm-strip-14:llvm-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev
+	  clang-14:clang-14 llvm-strip-14:llvm-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev zsh:zsh fish:fish groff:groff-base
 	$(PYTHON) -m pytest $(ARGS)
 
 lint: $(VENV)/.lint
@@ -41,6 +42,10 @@ format: $(VENV)/.lint
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 	clang-format-14 -i bpf/src/*.[ch] bench/*.c
+
+docs: $(VENV)/.test
+	$(PYTHON) -m loader man >docs/podrate.1
+	$(PYTHON) -m loader man --markdown >docs/cli.md
 
 bpf:
 	$(PACKAGES) clang-14:clang-14 llvm-strip-14:llvm-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev

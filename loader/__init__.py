@@ -2,6 +2,7 @@
 
 From the bottom up; each module imports only from those above it:
 
+    say         lines for a person, safe for a terminal
     failure     the one exception that ends a command: a reason code, a line, a remedy, an exit code
     libbpf      libbpf.so.1 as C declares it: only what we use
     bpf         the typed API on top: object spec, loaded object, maps, programs, attachments
@@ -15,8 +16,16 @@ From the bottom up; each module imports only from those above it:
     ifb         the queue's device, qdisc and filters
     adopt       the connections that are older than the limit, or outlive it
     sidecar     the process in the pod: attach, announce, follow the annotation; and its probe
+    pods        a pod's UID in a cgroup's path; its name
+    target      what a person calls a cgroup, resolved
     run         podrate run: a command in a cgroup of its own
+    attach      podrate attach and detach
     status      podrate status
-    commands    the command line for people
+    commands    what each command takes, with examples
+    parser      the one parser, of our commands and of those that other packages add
+    completion  made of it: for bash, zsh and fish
+    manual      made of it: the man page and docs/cli.md
     cli         the entry: what a pod runs, or what a person does
 """
+
+__version__ = "0.1.0"

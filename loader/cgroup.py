@@ -65,20 +65,6 @@ def find_pod(root: str, uid: str) -> str:
     raise Failure("no-cgroup", f"the cgroup of pod {uid} {what} below {root}", remedy)
 
 
-def resolve(path: str) -> str:
-    """The absolute path of a cgroup v2 directory that a person named. Raises Failure("no-cgroup")."""
-    real = os.path.realpath(path)
-    remedy = "name a directory of the cgroup2 mount, for example one that `systemd-cgls` shows"
-    if not os.path.isfile(os.path.join(real, "cgroup.procs")):
-        raise Failure("no-cgroup", f"{path} is not a cgroup", remedy)
-    mount = mount_point()
-    if real == os.path.realpath(mount):
-        raise Failure("no-cgroup", f"{path} is the root cgroup, the whole machine", remedy)
-    if not os.path.exists(os.path.join(real, "cgroup.events")):  # v1 has none
-        raise Failure("no-cgroup", f"{path} is a cgroup of version 1; version 2 is mounted at {mount}", remedy)
-    return real
-
-
 class TransientCgroup:
     """A new cgroup below this process's own, removed on exit unless something still runs in it."""
 

@@ -7,6 +7,7 @@ import os
 import sys
 
 from loader.failure import RUN_EXIT_CODE, Failure
+from loader.say import say
 
 
 def main() -> int:
@@ -21,20 +22,20 @@ def main() -> int:
             from loader.sidecar import probe
 
             return probe()
-        from loader.commands import dispatch
+        from loader.parser import dispatch
 
         code = dispatch(sys.argv[1:])
         if sys.stdout:
             sys.stdout.flush()  # here, where what goes wrong is caught
         return code
     except Failure as failure:
-        print(f"podrate: {failure}", file=sys.stderr)
+        say(str(failure))
         return RUN_EXIT_CODE if command == "run" else failure.exit_code
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes once more when it ends
         return 141
     except OSError as error:  # a disk that is full, a directory that is read-only
-        print(f"podrate: {error}", file=sys.stderr)
+        say(str(error))
         return RUN_EXIT_CODE if command == "run" else 1
     except KeyboardInterrupt:
         return 130

@@ -1,5 +1,7 @@
 """The one exception that ends a command."""
 
+from loader.say import printable
+
 # Exit codes by reason. Documented in README.md; add, never renumber. `podrate run` exits with COMMAND's own
 # status, so there each of these is RUN_EXIT_CODE instead, as with timeout(1) and docker-run(1).
 EXIT_CODES = {
@@ -44,4 +46,5 @@ class Failure(Exception):
         return EXIT_CODES[self.reason]
 
     def __str__(self) -> str:
-        return f"{self.reason}: {self.what}. Remedy: {self.remedy}"
+        stop = "" if self.what.endswith("?") else "."
+        return printable(f"{self.reason}: {self.what}{stop} Remedy: {self.remedy}")

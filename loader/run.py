@@ -5,13 +5,13 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 
 from bandwidth.limit import Limit
 from loader import bpf
 from loader.cgroup import TransientCgroup
 from loader.failure import RUN_EXIT_CODE
+from loader.say import say
 from loader.shaper import Shaper
 
 _FORWARDED = {
@@ -68,21 +68,18 @@ def _run(command: list[str], limit: Limit, previous: set[int | signal.Signals], 
             # The command inherits this process's descriptors, as from any shell; ours are close-on-exec.
             child = subprocess.Popen(command, preexec_fn=enter, close_fds=False)
         except FileNotFoundError:
-            print(f"podrate: {command[0]}: command not found", file=sys.stderr)
+            say(f"{command[0]}: command not found")
             return 127 << 8
         except OSError as error:
-            print(f"podrate: {command[0]}: {error.strerror}", file=sys.stderr)
+            say(f"{command[0]}: {error.strerror}")
             return 126 << 8
         except subprocess.SubprocessError as error:
-            print(f"podrate: {cgroup.path} can't be entered: {error}", file=sys.stderr)
+            say(f"{cgroup.path} can't be entered: {error}")
             return RUN_EXIT_CODE << 8
         status = _wait(child.pid)
         child.returncode = status  # we have reaped it ourselves
         if left := cgroup.processes():
-            print(
-                f"podrate: {len(left)} process(es) of the command still run; they stay limited in {cgroup.path}",
-                file=sys.stderr,
-            )
+            say(f"{len(left)} process(es) of the command still run; they stay limited in {cgroup.path}")
         return status
 
 

@@ -11,6 +11,7 @@ from loader.cgroup import mount_point
 from loader.failure import Failure
 from loader.parts import PARTS
 from loader.queue import measured
+from loader.say import printable
 from loader.shaper import Attached, find_attached
 
 
@@ -67,7 +68,7 @@ def status(cgroup: str | None, as_json: bool) -> int:
         print(json.dumps(found, indent=2))
         return 0
     for each in found:
-        print(f"{each['cgroup']} ({each['attachment']}, programs {', '.join(map(str, each['programs']))})")
+        print(f"{printable(each['cgroup'])} ({each['attachment']}, programs {', '.join(map(str, each['programs']))})")
         for name in DIRECTION_NAMES:
             print(f"  {name:<8}{_line(each[name])}")
         if queue := each["ingress_queue"]:

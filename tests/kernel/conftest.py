@@ -74,3 +74,8 @@ class Podrate:
         assert len(lines) == 1, done.stderr
         assert lines[0].startswith("podrate: ")
         return done.returncode, lines[0]
+
+
+def in_a_mount_namespace(script: str) -> tuple[str, ...]:
+    """A command prefix: in mounts of its own, changed by `script`."""
+    return ("unshare", "--mount", "--propagation", "private", "sh", "-ec", script + '; exec "$@"', "sh")

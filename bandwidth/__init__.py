@@ -5,6 +5,8 @@ in every limited pod needs only `limit`, and pays for every module it imports.
 
     invalid     the one exception: a value that a person wrote and we can't accept
     rate        "10M" <-> 10_000_000 bit/s
+    duration    "20ms" <-> 20_000_000 ns
     limit       what the kernel is told, and the annotation that carries it
-    keys        the podrate.io/ keys on an object, and the limit that they ask for
+    keys        the podrate.io/ keys on an object
+    policy      from a pod's keys and its Namespace's to the pod's limit
 """

@@ -1,47 +1,122 @@
-"""The podrate.io/ keys on an object's metadata, and the limit that they ask for."""
+"""The podrate.io/ keys on an object's metadata: which there are, and what they say."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
+from bandwidth.duration import parse_duration
 from bandwidth.invalid import Invalid
-from bandwidth.limit import ANNOTATION, Limit
+from bandwidth.limit import ANNOTATION
 from bandwidth.rate import parse_rate
 
 PREFIX = "podrate.io/"
 BANDWIDTH = PREFIX + "bandwidth"
 EGRESS = PREFIX + "egress"
 INGRESS = PREFIX + "ingress"
-KEYS = (BANDWIDTH, EGRESS, INGRESS)
+BURST = PREFIX + "burst"
+INGRESS_QUEUE = PREFIX + "ingress-queue"
+INJECT = PREFIX + "inject"
+# On a pod, and as its pods' defaults on a Namespace.
+KEYS = (BANDWIDTH, EGRESS, INGRESS, BURST, INGRESS_QUEUE, INJECT)
+
+MAX_BANDWIDTH = PREFIX + "max-bandwidth"
+MAX_EGRESS = PREFIX + "max-egress"
+MAX_INGRESS = PREFIX + "max-ingress"
+# On a Namespace only.
+CAPS = (MAX_BANDWIDTH, MAX_EGRESS, MAX_INGRESS)
+
+_SWITCHES = (INGRESS_QUEUE, INJECT)
+EXAMPLES = dict.fromkeys((*KEYS, *CAPS), "10M") | {BURST: "20ms"} | dict.fromkeys(_SWITCHES, '"true"')
 
 
-def limit_of(labels: Mapping[str, object], annotations: Mapping[str, object]) -> Limit | None:
-    """The limit that an object's labels and annotations ask for, or None when they ask for none.
+@dataclass(frozen=True)
+class Asked:
+    """What one object's keys say, as they are written; `rate`, `burst` and `switch` read them, and raise Invalid.
 
-    `egress` and `ingress` win over `bandwidth`, which sets both. A key may stand as a label or as an annotation;
-    as both only with one value. Raises Invalid for the first bad value, and for a key below podrate.io/ that
-    we don't know: a misspelt limit must not be a missing one.
+    written:  the value of each key that is there
+    places:   by key, "labels" or "annotations"
+    where:    the path of the metadata that holds them, for errors; "" for a pod's own, where the key says it all
     """
-    asked: dict[str, object] = {}
-    for kind, metadata in (("label", labels), ("annotation", annotations)):
+
+    written: Mapping[str, object] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    where: str = ""
+
+    def name(self, key: str) -> str:
+        """What to call `key` in an error."""
+        return f"{self.where}.{self.places[key]}[{key}]" if self.where and key in self.places else key
+
+    def rate(self, *keys: str) -> tuple[str, int] | None:
+        """The first of `keys` that is there, and its rate in bit/s."""
+        for key in keys:
+            if key in self.written:
+                return key, parse_rate(self.written[key], self.name(key))
+        return None
+
+    def burst(self) -> int | None:
+        """The burst in ns."""
+        return parse_duration(self.written[BURST], self.name(BURST)) if BURST in self.written else None
+
+    def switch(self, key: str) -> bool | None:
+        """What INJECT or INGRESS_QUEUE says."""
+        return _parse_switch(self.written[key], self.name(key)) if key in self.written else None
+
+    def check(self) -> None:
+        """Read every value. Raises Invalid for the first bad one, in the order of KEYS."""
+        for key in (*KEYS, *CAPS):
+            if key in _SWITCHES:
+                self.switch(key)
+            elif key == BURST:
+                self.burst()
+            else:
+                self.rate(key)
+
+
+def read(
+    labels: Mapping[str, object], annotations: Mapping[str, object], where: str = "", known: tuple[str, ...] = KEYS
+) -> Asked:
+    """The keys in an object's labels and annotations; their values are not read yet.
+
+    A key may stand as a label or as an annotation; as both only with one value. Raises Invalid for a key below
+    podrate.io/ that is not `known`: a misspelt limit must not be a missing one.
+    """
+    written: dict[str, object] = {}
+    places: dict[str, str] = {}
+    for place, metadata in (("labels", labels), ("annotations", annotations)):
         for key, value in metadata.items():
             if not isinstance(key, str) or not key.startswith(PREFIX):
                 continue
-            if key == ANNOTATION and kind == "annotation":
+            if key == ANNOTATION and place == "annotations":
                 continue  # the webhook's own
-            if key not in KEYS:
-                raise _unknown(key, value)
-            if asked.setdefault(key, value) != value:
-                raise Invalid(
-                    key, value, f"the {kind} disagrees with the label {asked[key]!a}", "one of the two", f"{key}: 10M"
-                )
-    rates = {key: parse_rate(asked[key], key) for key in KEYS if key in asked}
-    if not rates:
-        return None
-    both = rates.get(BANDWIDTH)
-    return Limit(egress=rates.get(EGRESS, both), ingress=rates.get(INGRESS, both))
+            name = f"{where}.{place}[{key}]" if where else key
+            if key not in known:
+                raise _unknown(name, key, value, known)
+            if written.setdefault(key, value) != value:
+                reason = f"the annotation disagrees with the label {written[key]!a}"
+                raise Invalid(name, value, reason, "one of the two", f"{key}: {EXAMPLES[key]}")
+            places.setdefault(key, place)
+    return Asked(written, places, where)
 
 
-def _unknown(key: str, value: object) -> Invalid:
-    near = get_close_matches(key, KEYS, n=1)
+def _unknown(name: str, key: str, value: object, known: tuple[str, ...]) -> Invalid:
+    if key in CAPS:
+        reason = "this key is for a Namespace, whose pods it caps"
+        return Invalid(name, value, reason, ", ".join(known), f"{BANDWIDTH}: 10M")
+    near = get_close_matches(key, known, n=1)
     reason = f"podrate has no such key; did you mean {near[0]}?" if near else "podrate has no such key"
-    return Invalid(key, value, reason, ", ".join(KEYS), f"{BANDWIDTH}: 10M")
+    return Invalid(name, value, reason, ", ".join(known), f"{BANDWIDTH}: 10M")
+
+
+_MEANT = {
+    "true": ("true", "yes", "y", "on", "1", "t", "enabled"),
+    "false": ("false", "no", "n", "off", "0", "f", "disabled"),
+}
+
+
+def _parse_switch(text: object, where: str) -> bool:
+    if text in ("true", "false"):
+        return text == "true"
+    plain = text.strip().lower() if isinstance(text, str) else ""
+    meant = next((word for word, others in _MEANT.items() if plain in others), None)
+    reason = f'did you mean "{meant}"?' if meant else "it is neither true nor false"
+    raise Invalid(where, text, reason, '"true" or "false", in quotes, for a label is a string', '"false"')

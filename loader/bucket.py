@@ -162,7 +162,7 @@ class Buckets:
     def limit(self) -> Limit:
         """The limit in force, read from the kernel."""
         rates = [_LIMIT.unpack_from(self._buckets[self._index(direction)])[0] or None for direction in DIRECTIONS]
-        return Limit(*rates)
+        return Limit(egress=rates[EGRESS], ingress=rates[INGRESS])
 
     def set(self, limit: Limit) -> None:
         """Put a limit in force. A direction whose rate stays keeps its clock; the other starts with a fresh one."""

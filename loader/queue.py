@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from bandwidth.limit import MAX_QUEUED_RATE
 from loader.failure import Failure
 from loader.namespace import entered, network_namespaces, processes
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from loader.ifb import Measured
 
 DEVICE = "podrate-in"
-MOST_RATE = 17_000_000_000  # bit/s: what libnl can tell tbf, as a C int of bytes/s
 
 # Only the machine's first network namespace has it (net/core/sysctl_net_core.c, net_core_table).
 _ONLY_INITIAL = "/proc/sys/net/core/dev_weight"
@@ -43,7 +43,7 @@ def put(rate: int | None) -> None:
     if os.path.exists(_ONLY_INITIAL):
         what = "this is the host's own network namespace, and its queue would hold back the whole machine"
         raise Failure("queue", what, f"limit a pod that has its own (no hostNetwork), {_UNASKED}")
-    if rate > MOST_RATE:
+    if rate > MAX_QUEUED_RATE:
         raise Failure("queue", f"{rate} bit/s is more than a queue can be set to", f"17G at most; {_UNASKED}")
     from loader.ifb import Ifb
 

@@ -22,6 +22,7 @@ from loader.shaper import Shaper, attached_ids
 
 DIRECTORY = "/run/podrate"
 POLL = 0.1  # seconds; the kubelet itself takes up to a second to move an annotation into the file
+_QUEUE = "podrate-in:"  # loader.queue's device in /proc/net/dev: few pods have it, and need that module
 PROBE_PATIENCE = 5.0  # seconds: below the probe's timeoutSeconds
 
 
@@ -37,7 +38,7 @@ def sidecar(directory: str = DIRECTORY) -> int:
     limit = source.first()
     with Shaper() as shaper:
         shaper.buckets.set(limit)
-        _follow_with_queue(limit)  # before the attachment, for it may be refused
+        queued = _follow_with_queue(limit, queued=_has_queue())  # before the attachment, for it may be refused
         ours = state.own(shaper.program_ids)
         shaper.attach(cgroup, bpf.EXCLUSIVE, ours)
         state.announce(cgroup, shaper)
@@ -52,19 +53,29 @@ def sidecar(directory: str = DIRECTORY) -> int:
             if changed is not None:
                 shaper.buckets.set(changed)
                 try:
-                    _follow_with_queue(changed)
+                    queued = _follow_with_queue(changed, queued=queued)
                 except Failure as failure:
                     _log(f"{failure}; the limit is kept without it")
                 state.announce(cgroup, shaper)
                 _log(f"limit {encode(shaper.buckets.limit())} is in force")
 
 
-def _follow_with_queue(limit: Limit) -> None:
-    """The ingress queue, if this pod asks for one. Its own network namespace is ours."""
-    if os.environ.get("PODRATE_INGRESS_QUEUE") == "true":
+def _follow_with_queue(limit: Limit, *, queued: bool) -> bool:
+    """The ingress queue, if this limit has one, in our own network namespace; returns whether it is there now.
+
+    queued:  whether it was there before
+    """
+    if queued or limit.ingress_queue:
         from loader import queue
 
-        queue.put(limit.ingress)
+        queue.put(limit.ingress if limit.ingress_queue else None)
+    return limit.ingress_queue
+
+
+def _has_queue() -> bool:
+    """Whether a loader before us, which was killed, has left one."""
+    with open("/proc/self/net/dev") as devices:
+        return _QUEUE in devices.read()
 
 
 def probe(directory: str = DIRECTORY) -> int:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bandwidth.invalid import Invalid
-from bandwidth.keys import limit_of
+from bandwidth.keys import Asked, read
 from bandwidth.limit import ANNOTATION, Limit, encode
+from bandwidth.policy import pod_limit
 from webhook.decision import Decision, Reason, Refusal, Result, rejected
 from webhook.patch import annotate, inject
 from webhook.pod import Pod
@@ -34,8 +35,13 @@ def decide(request: AdmissionRequest, settings: Settings) -> Decision:
     return replace(decision, kind="Pod", owner=pod.owner)
 
 
+def _limit(pod: Pod) -> Limit | None:
+    network = pod.spec.get("hostNetwork") is True
+    return pod_limit(read(pod.labels, pod.annotations), Asked(), host_network=network).limit
+
+
 def _create(pod: Pod, settings: Settings) -> Decision:
-    limit = limit_of(pod.labels, pod.annotations)
+    limit = _limit(pod)
     if limit is None:
         return _without_limit(pod)
     if pod.mirror:
@@ -67,7 +73,7 @@ def _update(pod: Pod, old: Pod, settings: Settings) -> Decision:
     before = old.keys
     changed = {place: value for place, value in pod.keys.items() if before.get(place) != value}
     try:
-        limit = limit_of(pod.labels, pod.annotations)
+        limit = _limit(pod)
     except Invalid:
         if changed:
             raise

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bandwidth.invalid import Invalid
+from bandwidth.policy import AboveCap
 from webhook.review import Operation
 
 
@@ -72,5 +73,11 @@ class Decision:
 
 def rejected(error: Invalid) -> Decision:
     """The rejection that says what `error` says."""
-    code = error.code if isinstance(error, Refusal) else Reason.BAD_KEY
+    match error:
+        case Refusal():
+            code = error.code
+        case AboveCap():
+            code = Reason.ABOVE_CAP
+        case _:
+            code = Reason.BAD_KEY
     return Decision(Result.REJECTED, code, str(error))

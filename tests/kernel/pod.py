@@ -10,6 +10,7 @@ from typing import Self
 from bandwidth.limit import ANNOTATION, Limit, encode
 from bench.cgroup import Cgroup
 from bench.command import stop
+from bench.lab import Namespace
 from demo.node import DownwardVolume
 from loader.failure import EXIT_CODES
 from loader.shaper import find_attached
@@ -56,10 +57,12 @@ class Pod:
         drop = ["setpriv", capabilities, "--inh-caps=-all", "--no-new-privs"]
         return [*enter, *drop, *self.within, sys.executable, "-m", "loader", *arguments]
 
-    def start(self, uid: str = UID) -> subprocess.Popen[str]:
+    def start(self, uid: str = UID, network: Namespace | None = None) -> subprocess.Popen[str]:
+        command = self.command("sidecar")
         with self._log.open("w") as log:
             environment = {**os.environ, "POD_UID": uid}
-            self._started.append(subprocess.Popen(self.command("sidecar"), stderr=log, text=True, env=environment))
+            command = network.command(command) if network else command
+            self._started.append(subprocess.Popen(command, stderr=log, text=True, env=environment))
         return self._started[-1]
 
     def probe(self) -> subprocess.CompletedProcess[str]:

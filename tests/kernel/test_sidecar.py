@@ -12,6 +12,7 @@ from bench import iperf
 from bench.cgroup import Cgroup
 from bench.iperf import Traffic
 from bench.lab import Lab
+from loader import queue
 from loader.failure import EXIT_CODES
 from loader.shaper import attached_ids
 from tests.kernel.conftest import UID
@@ -120,3 +121,29 @@ def test_every_shape_of_a_pods_cgroup(tmp_path: Path, shape: str) -> None:
         pod.start()
         assert pod.probe().returncode == 0, pod.log()
         assert pod.limit() == Limit(egress=10 * M)
+
+
+def test_the_ingress_queue_comes_and_goes_with_its_field(pod: Pod) -> None:
+    with Lab() as lab:
+        lab.pod.run(["ip", "route", "add", "default", "via", lab.peer.v4])
+
+        def await_queue(there: bool) -> None:
+            deadline = time.monotonic() + 5
+            while (queue.DEVICE in lab.pod.run(["ip", "-o", "link"])) != there:
+                assert time.monotonic() < deadline, pod.log()
+                time.sleep(0.05)
+
+        process = pod.start(network=lab.pod)
+        assert pod.probe().returncode == 0
+        await_queue(there=False)
+        pod.annotate(Limit(10 * M, 20 * M, ingress_queue=True))
+        await_queue(there=True)
+        pod.annotate(Limit(10 * M, 20 * M))
+        await_queue(there=False)
+        pod.annotate(Limit(10 * M, 20 * M, ingress_queue=True))
+        await_queue(there=True)
+        process.kill()
+        process.wait()
+        pod.annotate(Limit(10 * M, 20 * M))
+        pod.start(network=lab.pod)
+        await_queue(there=False)

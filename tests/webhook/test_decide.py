@@ -85,7 +85,8 @@ def test_a_dry_run_is_as_any_other() -> None:
         (
             pod({"podrate.io/bandwith": "10M"}),
             'podrate.io/bandwith: "10M": podrate has no such key; did you mean podrate.io/bandwidth? '
-            "Allowed: podrate.io/bandwidth, podrate.io/egress, podrate.io/ingress. Example: podrate.io/bandwidth: 10M",
+            "Allowed: podrate.io/bandwidth, podrate.io/egress, podrate.io/ingress, podrate.io/burst, "
+            "podrate.io/ingress-queue, podrate.io/inject. Example: podrate.io/bandwidth: 10M",
         ),
         (
             pod(annotations={"podrate.io/egress": "fast\nforged: log line"}),

@@ -2,7 +2,7 @@
 
 from loader.say import printable
 
-# Exit codes by reason. Documented in README.md; add, never renumber. `podrate run` exits with COMMAND's own
+# Exit codes by reason. Documented in docs/cli.md; add, never renumber. `podrate run` exits with COMMAND's own
 # status, so there each of these is RUN_EXIT_CODE instead, as with timeout(1) and docker-run(1).
 EXIT_CODES = {
     "usage": 2,

@@ -9,7 +9,7 @@ from loader.parser import DESCRIPTION, Command, arguments, commands
 MEANINGS = {
     "usage": "an option or a value is wrong; the line says which",
     "libbpf": "`libbpf.so.1` is missing or too old",
-    "permission": "not root: a capability is missing; the line says which",
+    "permission": "not root: CAP_BPF or CAP_NET_ADMIN is missing (most commands need CAP_SYS_ADMIN too)",
     "no-cgroup2": "no cgroup v2 is mounted",
     "no-cgroup": "the cgroup (in a pod: the pod's) was not found, or none can be made",
     "kernel": "the kernel refused the programs",
@@ -18,6 +18,12 @@ MEANINGS = {
     "not-limited": "there is no limit to show, change or detach",
     "version": "the cgroup is limited by another version of podrate, whose maps this one can't read",
     "queue": "the ingress queue can't be had here; the line says why",
+    "user-namespace": "the process is in a user namespace (`hostUsers: false`, a rootless container)",
+    "seccomp": "a seccomp filter refuses the system call `bpf`",
+    "no-btf": "the kernel was built without BTF",
+    "old-kernel": "the kernel is older than 5.10",
+    "memlock": "RLIMIT_MEMLOCK is too low for BPF (before Linux 5.11)",
+    "lockdown": "the kernel is locked down and refuses the system call `bpf`",
 }
 _RUN = (
     f"podrate run exits with COMMAND's own status, or dies of its signal; with {RUN_EXIT_CODE} when podrate itself"

@@ -1,6 +1,7 @@
 """The shaper: its programs loaded and attached to a cgroup, or found on one."""
 
 import os
+from errno import ENODEV, ENOENT
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -179,6 +180,9 @@ class _Cgroup:
     ) -> None:
         os.close(self._fd)
         if isinstance(error, bpf.BpfError):
+            if error.errno in (ENOENT, ENODEV) and not os.path.isdir(self._path):
+                what = f"{self._path} has been removed"
+                raise Failure("no-cgroup", what, "name a directory of the cgroup2 mount") from None
             raise _refused(error, self._path) from error
 
 

@@ -101,7 +101,7 @@ class Node:
 
     def limit_in_force(self) -> int | None:
         """The egress limit in bits/s, read from the kernel's map by way of the program on the pod's cgroup."""
-        from loader.shaper import find_attached  # loads libbpf; without it, the sidecar has said so in one line
+        from loader.attached import find_attached  # loads libbpf; without it, the sidecar has said so in one line
 
         attached = find_attached(str(self._cgroup.path))
         if attached is None:

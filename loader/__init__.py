@@ -8,7 +8,8 @@ From the bottom up; each module imports only from those above it:
     bpf         the typed API on top: object spec, loaded object, maps, programs, attachments
     cgroup      where cgroup v2 is mounted, a pod's cgroup by its UID, a cgroup of our own
     bucket      a Limit as the kernel holds it; the counters
-    shaper      the programs, attached to a cgroup or found on one
+    shaper      the programs, loaded and attached to a cgroup
+    attached    those that are found on one, whoever attached them; who else is there
     preflight   why the kernel refuses; imported only when it did
     namespace   a cgroup's processes, and their network namespaces
     queue       the ingress queue, for those who ask for it
@@ -19,7 +20,7 @@ From the bottom up; each module imports only from those above it:
     pods        a pod's UID in a cgroup's path; its name
     target      what a person calls a cgroup, resolved
     run         podrate run: a command in a cgroup of its own
-    attach      podrate attach and detach
+    attach      podrate attach, set and detach
     status      podrate status
     commands    what each command takes, with examples
     parser      the one parser, of our commands and of those that other packages add

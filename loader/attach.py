@@ -1,20 +1,23 @@
-"""podrate attach and detach: the limit of a cgroup that runs on without us."""
+"""podrate attach, set and detach: the limit of a cgroup that runs on without us."""
+
+import os
 
 from bandwidth.limit import Limit
 from bandwidth.rate import format_rate
-from loader import bpf, queue
+from loader import bpf, pods, queue
 from loader.adopt import Adopter
+from loader.attached import Attached, find_attached
 from loader.failure import Failure
 from loader.say import say
-from loader.shaper import Shaper, find_attached
+from loader.shaper import Shaper, attached_ids
 
 
-def attach(cgroup: str, limit: Limit, *, ingress_queue: bool) -> int:
+def attach(cgroup: str, limit: Limit) -> int:
     """Limit a cgroup, or replace its limit; 0. Raises Failure, and then nothing has changed."""
     with Shaper() as shaper, Adopter() as adopter:
         shaper.buckets.set(limit)
-        with queue.changed_for(cgroup, limit.ingress if ingress_queue else None):
-            shaper.attach(cgroup, bpf.EXCLUSIVE)
+        with queue.changed_for(cgroup, limit.ingress if limit.ingress_queue else None):
+            _attach(shaper, cgroup)
         adopted = adopter.adopt(cgroup, shaper)
     if adopted.mode == "fixed" and adopted.connections > 0 and limit.egress is not None:
         what = f"{adopted.connections} older TCP connection(s) are paced at {format_rate(adopted.pace * 8)}bit/s each"
@@ -22,14 +25,61 @@ def attach(cgroup: str, limit: Limit, *, ingress_queue: bool) -> int:
     return 0
 
 
+def change(cgroup: str, rates: dict[str, int | None]) -> int:
+    """Change the rates of a limit that is there, by direction (None: no limit); what is not named stays; 0.
+
+    The counters go on, and so do the connections. Raises Failure("not-limited").
+    """
+    with _found(cgroup) as attached:
+        limit = Limit(**{**attached.buckets.limit().fields(), **rates})  # type: ignore[arg-type]
+        queued = queue.measured(cgroup) is not None
+        with queue.changed_for(cgroup, limit.ingress if queued else None):
+            attached.buckets.set(limit)
+        if attached.exclusive and (uid := pods.uid_of(cgroup)):
+            name = pods.names().get(uid, uid)
+            say(f"until pod {name}'s label is changed: a sidecar that podrate's webhook injected then sets it anew")
+    return 0
+
+
 def detach(cgroup: str) -> int:
     """End a cgroup's limit; 0. Raises Failure("not-limited")."""
-    attached = find_attached(cgroup)
-    if attached is None:
-        raise Failure("not-limited", f"{cgroup} has no limit of podrate's", "podrate status lists what has")
-    attached.detach()
-    attached.close()
+    with _found(cgroup) as attached:
+        attached.detach()
     queue.put_for(cgroup, None)
     with Adopter() as adopter:
         adopter.release(cgroup)
     return 0
+
+
+def _found(cgroup: str) -> Attached:
+    attached = find_attached(cgroup)
+    if attached is None:
+        raise Failure("not-limited", f"{cgroup} has no limit of podrate's", "podrate status lists what has")
+    return attached
+
+
+def _attach(shaper: Shaper, cgroup: str) -> None:
+    """Attach beside whatever else is there, above and below: each limit of a path from the root applies.
+
+    Only what a pod's sidecar attached is exclusive, and is replaced as such: it has not the rights to know its own
+    programs among others.
+    """
+    old = find_attached(cgroup)
+    if old is None:
+        shaper.attach(cgroup, bpf.ALLOW_MULTI)
+        return
+    with old:
+        if old.exclusive:
+            _refuse_unbound(cgroup)
+            shaper.attach(cgroup, bpf.EXCLUSIVE)
+        else:
+            shaper.attach(cgroup, bpf.ALLOW_MULTI)  # for a moment both limits apply, rather than none
+            old.detach()
+
+
+def _refuse_unbound(cgroup: str) -> None:
+    """An exclusive program is not run for a cgroup below that has programs of its own (compute_effective_progs)."""
+    for directory, _, _ in os.walk(cgroup):
+        if directory != cgroup and any(attached_ids(directory)):
+            what = f"{directory} has BPF programs of its own, so that an exclusive limit on {cgroup} would not bind it"
+            raise Failure("occupied", what, f"podrate detach {cgroup}, then attach again")

@@ -32,6 +32,7 @@ examples:
   podrate run --ingress 50M -- apt-get upgrade
 """
     _add_rates(parser)
+    _add_queue(parser)
     parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command and its arguments")
 
     def work(options: argparse.Namespace) -> int:
@@ -41,7 +42,7 @@ examples:
             options.argv.pop(0)
         if not options.argv:
             raise Failure("usage", "run needs a COMMAND", "podrate run --egress 10M -- curl http://example.com")
-        return run(options.argv, _limit(options), ingress_queue=options.ingress_queue)
+        return run(options.argv, _limit(options))
 
     return work
 
@@ -59,13 +60,44 @@ examples:
   podrate attach --egress 10M --ingress 100M /sys/fs/cgroup/system.slice/backup.service
 """
     _add_rates(parser)
+    _add_queue(parser)
     _add_target(parser)
 
     def work(options: argparse.Namespace) -> int:
         from loader.attach import attach
         from loader.target import resolve
 
-        return attach(resolve(options.target), _limit(options), ingress_queue=options.ingress_queue)
+        return attach(resolve(options.target), _limit(options))
+
+    return work
+
+
+def _set(parser: argparse.ArgumentParser) -> Run:
+    parser.description = """\
+Change the limit of a cgroup, live.
+
+Only what is named changes. Nothing is attached anew: counters go on, and open connections take their new share at once.
+"""
+    parser.epilog = """\
+examples:
+  podrate set --egress 20M nginx.service
+  podrate set --ingress none shop/web           # no limit in that direction
+"""
+    _add_rates(parser, "; none: no limit")
+    _add_target(parser)
+
+    def work(options: argparse.Namespace) -> int:
+        from loader.attach import change
+        from loader.target import resolve
+
+        given = _rates(options, none=True)
+        rates = {
+            direction: given[name]
+            for direction in ("egress", "ingress")
+            for name in ("bandwidth", direction)
+            if name in given
+        }
+        return change(resolve(options.target), rates)
 
     return work
 
@@ -166,6 +198,7 @@ examples:
 COMMANDS: dict[str, Declare] = {
     "run": _run,
     "attach": _attach,
+    "set": _set,
     "detach": _detach,
     "status": _status,
     "completion": _completion,
@@ -178,25 +211,35 @@ def _add_target(parser: argparse.ArgumentParser, nargs: str | None = None) -> No
     parser.add_argument("target", nargs=nargs, metavar="TARGET", help=f"a cgroup: {forms}")
 
 
-def _add_rates(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--bandwidth", metavar="RATE", help="both directions, in bits per second: 10M, 1.5G, 500k, 64Mi; from 1k to 1T"
-    )
+def _add_rates(parser: argparse.ArgumentParser, also: str = "") -> None:
+    form = "in bits per second: 10M, 1.5G, 500k, 64Mi; from 1k to 1T"
+    parser.add_argument("--bandwidth", metavar="RATE", help=f"both directions, {form}{also}")
     parser.add_argument("--egress", metavar="RATE", help="what it sends; wins over --bandwidth")
     parser.add_argument("--ingress", metavar="RATE", help="what it receives; wins over --bandwidth")
+
+
+def _add_queue(parser: argparse.ArgumentParser) -> None:
     queue = "let TCP that arrives above the limit wait, in a queue in the network namespace, rather than drop it"
     parser.add_argument("--ingress-queue", action="store_true", help=queue)
 
 
-def _limit(options: argparse.Namespace) -> Limit:
-    """The limit that was asked for. Raises Invalid, or Failure("usage") for one that is none."""
-    both, egress, ingress = (
-        parse_rate(text, f"--{name}") if (text := getattr(options, name)) is not None else None
-        for name in ("bandwidth", "egress", "ingress")
-    )
-    if both is egress is ingress is None:
+def _rates(options: argparse.Namespace, *, none: bool = False) -> dict[str, int | None]:
+    """The rates that were given, by option; None for the word none. Raises Invalid, or Failure("usage") for no rate."""
+    given: dict[str, int | None] = {}
+    for name in ("bandwidth", "egress", "ingress"):
+        text = getattr(options, name)
+        if text is not None:
+            given[name] = None if none and text == "none" else parse_rate(text, f"--{name}")
+    if not given:
         raise Failure("usage", "no rate was given", "give --egress, --ingress or --bandwidth, for example --egress 10M")
-    if options.ingress_queue and both is ingress is None:
+    return given
+
+
+def _limit(options: argparse.Namespace) -> Limit:
+    given = _rates(options)
+    both = given.get("bandwidth")
+    ingress = given.get("ingress", both)
+    if options.ingress_queue and ingress is None:
         what = "--ingress-queue without an ingress limit, so there is nothing to queue"
         raise Failure("usage", what, "give --ingress or --bandwidth, for example --ingress 10M")
-    return Limit(egress=both if egress is None else egress, ingress=both if ingress is None else ingress)
+    return Limit(egress=given.get("egress", both), ingress=ingress, ingress_queue=options.ingress_queue)

@@ -28,18 +28,17 @@ _FORWARDED = {
 _SI_KERNEL = 0x80  # siginfo: the terminal sent it, to the whole foreground group, so the command has it already
 
 
-def run(command: list[str], limit: Limit, *, ingress_queue: bool = False) -> int:
+def run(command: list[str], limit: Limit) -> int:
     """Run a command under a limit; returns its exit status, or dies of the signal that it died of.
 
     Signals sent to us go to it. Raises Failure before it starts. 126 and 127 as in env(1): the command can't be
-    executed, is not found.
-
-    ingress_queue: in our own network namespace, which the command inherits; gone when it has ended.
+    executed, is not found. An ingress queue is in our own network namespace, which the command inherits, and gone when
+    it has ended.
     """
     # Before anything is made: a signal that comes early is the command's too, and must not leave a cgroup behind.
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD})
     try:
-        status = _run(command, limit, previous, limit.ingress if ingress_queue else None)
+        status = _run(command, limit, previous)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
     if os.WIFSIGNALED(status):
@@ -47,11 +46,11 @@ def run(command: list[str], limit: Limit, *, ingress_queue: bool = False) -> int
     return os.waitstatus_to_exitcode(status)
 
 
-def _run(command: list[str], limit: Limit, previous: set[int | signal.Signals], queued: int | None) -> int:
+def _run(command: list[str], limit: Limit, previous: set[int | signal.Signals]) -> int:
     """The command's wait status, or that of an exit with 125 to 127; `previous` is the signal mask that it gets."""
     # Random: two process ids of different PID namespaces may be the same.
     name = f"podrate-run-{os.getpid()}-{os.urandom(4).hex()}"
-    with _queue(queued), TransientCgroup(name) as cgroup, Shaper() as shaper:
+    with _queue(limit), TransientCgroup(name) as cgroup, Shaper() as shaper:
         shaper.buckets.set(limit)
         # ALLOW_MULTI, so that one podrate run works inside another: each limit applies.
         shaper.attach(cgroup.path, bpf.ALLOW_MULTI)
@@ -84,13 +83,13 @@ def _run(command: list[str], limit: Limit, previous: set[int | signal.Signals], 
 
 
 @contextlib.contextmanager
-def _queue(rate: int | None) -> Iterator[None]:
-    if rate is None:  # and leave that of somebody else alone
+def _queue(limit: Limit) -> Iterator[None]:
+    if not limit.ingress_queue:  # and leave that of somebody else alone
         yield
         return
     from loader import queue
 
-    queue.put(rate)
+    queue.put(limit.ingress)
     try:
         yield
     finally:

@@ -1,9 +1,9 @@
-"""The shaper: its programs loaded and attached to a cgroup, or found on one."""
+"""The shaper: its programs loaded, and attached to a cgroup. loader.attached finds them there."""
 
 import os
 from errno import ENODEV, ENOENT
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from loader import bpf
 from loader.bucket import Buckets
@@ -53,11 +53,11 @@ class Shaper:
         ours:  ids of our earlier programs, where the caller can't look (that needs CAP_SYS_ADMIN).
         Raises Failure("occupied") rather than replace a program of somebody else's.
         """
-        with _Cgroup(cgroup) as fd:
-            there = {hook: bpf.attachments(fd, hook).programs for hook in HOOKS.values()}
-            if flags == bpf.EXCLUSIVE:
-                for name, hook in HOOKS.items():
-                    for program_id in set(there[hook]) - ours:
+        with OpenCgroup(cgroup) as fd:
+            there = {hook: bpf.attachments(fd, hook) for hook in HOOKS.values()}
+            for name, hook in HOOKS.items():
+                if bpf.EXCLUSIVE in (flags, there[hook].flags):
+                    for program_id in set(there[hook].programs) - ours:
                         _refuse_another(program_id, name, cgroup)
             attached = []
             try:
@@ -66,7 +66,9 @@ class Shaper:
                     attached.append((program, hook))
             except bpf.BpfError:
                 for program, hook in attached:
-                    if not there[hook]:  # else its limit is better than the old program's, and that one is gone
+                    if (
+                        flags != bpf.EXCLUSIVE or not there[hook].programs
+                    ):  # else its limit is better than the old program's, and that one is gone
                         bpf.detach(program, fd, hook)
                 raise
 
@@ -83,66 +85,10 @@ class Shaper:
         self.close()
 
 
-class Attached(NamedTuple):
-    """A shaper that was found attached to a cgroup, whoever attached it. To be closed."""
-
-    cgroup: str
-    exclusive: bool
-    programs: tuple[bpf.Program, ...]
-    buckets: Buckets
-
-    def detach(self) -> None:
-        """Detach every program of it."""
-        with _Cgroup(self.cgroup) as fd:
-            for program in self.programs:
-                bpf.detach(program, fd, HOOKS[program.name])
-
-    def close(self) -> None:
-        """Close the descriptors."""
-        for program in self.programs:
-            program.close()
-        self.buckets.close()
-
-
 def attached_ids(cgroup: str) -> tuple[tuple[int, ...], ...]:
     """The ids of the programs on each of a cgroup's HOOKS, anybody's. Needs CAP_NET_ADMIN."""
-    with _Cgroup(cgroup) as fd:
+    with OpenCgroup(cgroup) as fd:
         return tuple(bpf.attachments(fd, hook).programs for hook in HOOKS.values())
-
-
-def find_attached(cgroup: str) -> Attached | None:
-    """Our shaper on a cgroup, or None. Needs CAP_SYS_ADMIN, unlike everything that the sidecar does."""
-    with _Cgroup(cgroup) as fd:
-        exclusive, programs = True, []
-        for name, hook in HOOKS.items():
-            attachments = bpf.attachments(fd, hook)
-            for program_id in attachments.programs:
-                program = bpf.Program.by_id(program_id)
-                if program.name == name:
-                    programs.append(program)
-                    exclusive = exclusive and attachments.flags == bpf.EXCLUSIVE
-                else:
-                    program.close()
-        if not programs:
-            return None
-        return Attached(cgroup, exclusive, tuple(programs), _buckets_of(programs, cgroup))
-
-
-def _buckets_of(programs: list[bpf.Program], cgroup: str) -> Buckets:
-    """The maps of a shaper's programs. Raises Failure("version") where they are not as ours."""
-    found: dict[str, bpf.Map] = {}
-    for program in programs:
-        for name, each in program.maps().items():
-            if name in found or Buckets.MAPS.get(name) != each.value_size:
-                each.close()
-            else:
-                found[name] = each
-    if len(found) < len(Buckets.MAPS):
-        for each in found.values():
-            each.close()
-        remedy = "use that version, or attach anew with this one"
-        raise Failure("version", f"{cgroup} is limited by another version of podrate", remedy)
-    return Buckets(**found)
 
 
 def _refuse_another(program_id: int, name: str, cgroup: str) -> None:
@@ -161,7 +107,7 @@ def _refuse_another(program_id: int, name: str, cgroup: str) -> None:
     raise Failure("occupied", f"{cgroup} has another exclusive BPF program on its {hook} hook: {what}", remedy)
 
 
-class _Cgroup:
+class OpenCgroup:
     """A cgroup's directory, opened; what the kernel refuses while it is open becomes a Failure that names it."""
 
     def __init__(self, path: str) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from bandwidth.rate import format_rate
+from loader.attached import Attached, find_attached
 from loader.bucket import DIRECTION_NAMES, DIRECTIONS
 from loader.cgroup import mount_point
 from loader.failure import Failure
 from loader.parts import PARTS
 from loader.queue import measured
 from loader.say import printable
-from loader.shaper import Attached, find_attached
 
 
 def limited(cgroup: str | None = None) -> Iterator[Attached]:

@@ -12,8 +12,8 @@ from bench.cgroup import Cgroup
 from bench.command import stop
 from bench.lab import Namespace
 from demo.node import DownwardVolume
+from loader.attached import find_attached
 from loader.failure import EXIT_CODES
-from loader.shaper import find_attached
 
 ROOT = Path(__file__).parents[2]
 UID = "0f0e0d0c-0b0a-4908-8706-050403020100"

@@ -14,7 +14,8 @@ from bench.iperf import Traffic
 from bench.lab import Lab
 from loader import bpf
 from loader.adopt import Adopted, Adopter
-from loader.shaper import Shaper, find_attached
+from loader.attached import find_attached
+from loader.shaper import Shaper
 from tests.kernel.conftest import Podrate
 
 M = 1_000_000

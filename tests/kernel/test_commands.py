@@ -3,13 +3,16 @@
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from bench.cgroup import Cgroup, cgroup2_mount
+from bench.lab import Lab
 from loader import bpf
 from loader.failure import EXIT_CODES, RUN_EXIT_CODE
+from loader.shaper import Shaper
 from tests.kernel.conftest import ROOT, Podrate, in_a_mount_namespace
 
 NO_RIGHTS = ("setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all")
@@ -19,7 +22,7 @@ def test_attach_change_status_detach(podrate: Podrate, pod_cgroup: Cgroup) -> No
     cgroup = str(pod_cgroup.path)
     assert podrate("attach", "--egress", "10M", cgroup).returncode == 0
     (status,) = json.loads(podrate("status", "--json", cgroup).stdout)
-    assert status["attachment"] == "exclusive"
+    assert status["attachment"] == "multi"
     assert (status["egress"]["limit"], status["ingress"]["limit"]) == (10_000_000, None)
 
     podrate("attach", "--bandwidth", "5M", "--ingress", "7M", cgroup)
@@ -33,24 +36,117 @@ def test_attach_change_status_detach(podrate: Podrate, pod_cgroup: Cgroup) -> No
     assert podrate.error("detach", cgroup)[0] == EXIT_CODES["not-limited"]
 
 
+def test_set_changes_what_it_names_and_nothing_else(podrate: Podrate, pod_cgroup: Cgroup) -> None:
+    cgroup = str(pod_cgroup.path)
+    assert podrate.error("set", "--egress", "1M", cgroup)[0] == EXIT_CODES["not-limited"]
+    podrate("attach", "--bandwidth", "10M", cgroup)
+
+    def state() -> tuple[list[int], int | None, int | None]:
+        (status,) = json.loads(podrate("status", "--json", cgroup).stdout)
+        return status["programs"], status["egress"]["limit"], status["ingress"]["limit"]
+
+    programs, *_ = state()
+    assert podrate("set", "--egress", "20M", cgroup).returncode == 0
+    assert state() == (programs, 20_000_000, 10_000_000)
+    assert podrate("set", "--ingress", "none", cgroup).returncode == 0
+    assert state() == (programs, 20_000_000, None)
+    assert podrate("set", "--bandwidth", "none", "--ingress", "1M", cgroup).returncode == 0
+    assert state() == (programs, None, 1_000_000)
+    code, line = podrate.error("set", cgroup)
+    assert (code, "no rate was given" in line) == (EXIT_CODES["usage"], True)
+    code, line = podrate.error("set", "--egress", "None", cgroup)
+    assert code == EXIT_CODES["usage"]
+    assert state() == (programs, None, 1_000_000)
+
+
+def test_a_pod_of_a_sidecar_is_replaced_as_the_sidecar_attached_it(podrate: Podrate, pod_cgroup: Cgroup) -> None:
+    pod = str(pod_cgroup.path.parent)
+    with Shaper() as shaper:
+        shaper.attach(pod, bpf.EXCLUSIVE)
+    assert podrate("attach", "--egress", "3M", pod).returncode == 0
+    (status,) = json.loads(podrate("status", "--json", pod).stdout)
+    assert (status["attachment"], len(status["programs"])) == ("exclusive", 3)
+    done = podrate("set", "--egress", "4M", pod)
+    assert (done.returncode, "until pod 0f0e0d0c-0b0a-4908-8706-050403020100's label is changed" in done.stderr) == (
+        0,
+        True,
+    )
+
+
+def test_an_exclusive_limit_that_would_not_bind_what_is_below_is_refused(podrate: Podrate, pod_cgroup: Cgroup) -> None:
+    pod, container = str(pod_cgroup.path.parent), str(pod_cgroup.path)
+    assert podrate("attach", "--egress", "1M", container).returncode == 0
+    with Shaper() as shaper:
+        shaper.attach(pod, bpf.EXCLUSIVE)
+    before = attached_by_podrate(pod_cgroup.root)
+    code, line = podrate.error("attach", "--egress", "2M", pod)
+    assert (code, f"{container} has BPF programs of its own" in line) == (EXIT_CODES["occupied"], True)
+    assert attached_by_podrate(pod_cgroup.root) == before
+
+
+@pytest.mark.parametrize("inner_first", [False, True])
+def test_limits_nest_in_whatever_order_they_come(podrate: Podrate, inner_first: bool) -> None:
+    """The limit above binds a cgroup that has its own: UDP through both is held to the lower one."""
+    with Lab() as lab, Cgroup("test", "above/below") as cgroup:
+        below, above = str(cgroup.path), str(cgroup.path.parent)
+        attach = [("--egress", "2M", above), ("--egress", "1G", below)]
+        for words in reversed(attach) if inner_first else attach:
+            done = podrate("attach", *words)
+            assert (done.returncode, done.stderr) == (0, "")
+        server = lab.peer.popen(["iperf3", "-s", "-1"])
+        time.sleep(0.3)
+        report = json.loads(lab.pod.run(["iperf3", "-c", lab.peer.v4, "-u", "-b", "20M", "-t", "2", "-J"], cgroup))
+        assert server.wait(5) == 0
+    received = report["end"]["sum"]["bits_per_second"] * (1 - report["end"]["sum"]["lost_percent"] / 100)
+    assert 1e6 < received < 2.3e6
+
+
+def test_a_run_in_an_attached_cgroup(podrate: Podrate, pod_cgroup: Cgroup) -> None:
+    podrate("attach", "--egress", "10M", str(pod_cgroup.path))
+    argv = pod_cgroup.command([*podrate.argv, "run", "--egress", "1M", "--", "echo", "in"])
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.stdout, done.stderr) == ("in\n", "")
+
+
+def test_detach_knows_a_shaper_of_another_version(podrate: Podrate, pod_cgroup: Cgroup, tmp_path: Path) -> None:
+    """Programs of our names with other maps: they can be ended and replaced, if not read."""
+    compile_bpf(
+        tmp_path,
+        'SEC("cgroup_skb/egress") int podrate_egress(struct __sk_buff *skb) { return 1; }',
+    )
+    cgroup = str(pod_cgroup.path)
+    fd = os.open(cgroup, os.O_RDONLY)
+    for then, code in (("detach", 0), ("attach", 0), ("set", EXIT_CODES["version"]), ("status", EXIT_CODES["version"])):
+        with bpf.ObjectSpec(str(tmp_path / "other.o")).load() as loaded:
+            bpf.attach(loaded.program("podrate_egress"), fd, bpf.CGROUP_INET_EGRESS, bpf.ALLOW_MULTI)
+        rates = ("--egress", "1M") if then in ("attach", "set") else ()
+        assert podrate(then, *rates, cgroup).returncode == code, then
+        if then == "attach":
+            (status,) = json.loads(podrate("status", "--json", cgroup).stdout)
+            assert status["egress"]["limit"] == 1_000_000
+        podrate("detach", cgroup)
+        assert bpf.attachments(fd, bpf.CGROUP_INET_EGRESS).programs == ()
+    os.close(fd)
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(podrate: Podrate) -> None:
     script = '"$@" | true; exit ${PIPESTATUS[0]}'
     done = podrate("status", "--json", prefix=("bash", "-c", script, "bash"))
     assert (done.returncode in (0, 141), done.stderr) == (True, "")
 
 
-def attached_by_podrate() -> dict[str, list[str]]:
-    """Names of our programs by cgroup, as bpftool sees them on the whole machine."""
-    tree = subprocess.run(["bpftool", "-j", "cgroup", "tree", cgroup2_mount()], capture_output=True, check=True)
+def attached_by_podrate(below: Path) -> dict[str, list[str]]:
+    """Names of our programs by cgroup, as bpftool sees them."""
+    tree = subprocess.run(["bpftool", "-j", "cgroup", "tree", below], capture_output=True, check=True)
     found = {each["cgroup"]: [program["name"] for program in each["programs"]] for each in json.loads(tree.stdout)}
     return {cgroup: names for cgroup, names in found.items() if any(name.startswith("podrate") for name in names)}
 
 
 def test_the_attachment_is_where_it_was_asked_for_and_nowhere_else(podrate: Podrate, pod_cgroup: Cgroup) -> None:
-    before = attached_by_podrate()
+    before = attached_by_podrate(cgroup2_mount())
     podrate("attach", "--egress", "10M", str(pod_cgroup.path))
     cgroup, names = str(pod_cgroup.path), ["podrate_ingress", "podrate_egress", "podrate_sockops"]
-    added = {path: found for path, found in attached_by_podrate().items() if path not in before}
+    added = {path: found for path, found in attached_by_podrate(cgroup2_mount()).items() if path not in before}
     assert added == {cgroup: names}
 
 
@@ -106,14 +202,7 @@ def test_without_libbpf(podrate: Podrate, pod_cgroup: Cgroup) -> None:
 
 
 def test_somebody_elses_exclusive_program_is_left_alone(podrate: Podrate, pod_cgroup: Cgroup, tmp_path: Path) -> None:
-    (tmp_path / "other.bpf.c").write_text(
-        "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n"
-        'SEC("cgroup_skb/egress") int other(struct __sk_buff *skb) { return 1; }\n'
-        'char LICENSE[] SEC("license") = "GPL";\n'
-    )
-    (include,) = Path("/usr/include").glob("*-linux-gnu")
-    argv = ["clang-14", "--target=bpf", "-O2", "-g", f"-I{include}", "-c", "-o", "other.o", "other.bpf.c"]
-    subprocess.run(argv, check=True, cwd=tmp_path)
+    compile_bpf(tmp_path, 'SEC("cgroup_skb/egress") int other(struct __sk_buff *skb) { return 1; }')
     fd = os.open(pod_cgroup.path, os.O_RDONLY)
     with bpf.ObjectSpec(str(tmp_path / "other.o")).load() as loaded:
         bpf.attach(loaded.program("other"), fd, bpf.CGROUP_INET_EGRESS, bpf.EXCLUSIVE)
@@ -122,3 +211,28 @@ def test_somebody_elses_exclusive_program_is_left_alone(podrate: Podrate, pod_cg
         assert bpf.attachments(fd, bpf.CGROUP_INET_EGRESS).programs == (loaded.program("other").id,)
         assert bpf.attachments(fd, bpf.CGROUP_INET_INGRESS).programs == (), "nothing was half-applied"
     os.close(fd)
+
+
+def test_somebody_elses_shared_program_stays_beside_ours(podrate: Podrate, pod_cgroup: Cgroup, tmp_path: Path) -> None:
+    """As systemd's, of a unit with IPAccounting."""
+    compile_bpf(tmp_path, 'SEC("cgroup_skb/egress") int sd_fw_egress(struct __sk_buff *skb) { return 1; }')
+    fd = os.open(pod_cgroup.path, os.O_RDONLY)
+    with bpf.ObjectSpec(str(tmp_path / "other.o")).load() as loaded:
+        theirs = loaded.program("sd_fw_egress").id
+        bpf.attach(loaded.program("sd_fw_egress"), fd, bpf.CGROUP_INET_EGRESS, bpf.ALLOW_MULTI)
+        for _ in range(2):
+            assert podrate("attach", "--egress", "10M", str(pod_cgroup.path)).returncode == 0
+            attached = bpf.attachments(fd, bpf.CGROUP_INET_EGRESS).programs
+            assert (len(attached), theirs in attached) == (2, True)
+        assert podrate("detach", str(pod_cgroup.path)).returncode == 0
+        assert bpf.attachments(fd, bpf.CGROUP_INET_EGRESS).programs == (theirs,)
+    os.close(fd)
+
+
+def compile_bpf(directory: Path, program: str) -> None:
+    """Compile a program to other.o in `directory`."""
+    text = f'#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n{program}\nchar LICENSE[] SEC("license") = "GPL";\n'
+    (directory / "other.bpf.c").write_text(text)
+    (include,) = Path("/usr/include").glob("*-linux-gnu")
+    argv = ["clang-14", "--target=bpf", "-O2", "-g", f"-I{include}", "-c", "-o", "other.o", "other.bpf.c"]
+    subprocess.run(argv, check=True, cwd=directory)

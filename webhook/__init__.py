@@ -8,10 +8,11 @@
     decide       from a request to allowed, patched or rejected: the policy, and no I/O
     app          POST /mutate
     health       /livez and /readyz, on a port of their own
-    tls          certificates: an authority, its leaf, the context that serves it
-    certificate  where the served one comes from, as the server sees it
-    selfsigned   how replicas agree on one of their own
-    cluster      the Secret that they keep it in, and the configuration that trusts it
+    tls          certificates: an authority, its leaf, the context that serves it, who would trust it
+    certificate  where the served one comes from: files, or a Secret
+    selfsigned   how the replicas agree on one in that Secret
+    trust        the caBundle of each entry of our configuration
+    reload       keeps the certificate and that trust current
     api          the API server: paths and raw objects
     unavailable  what to catch when something can't be had just now
     options      the command line

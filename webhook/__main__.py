@@ -1,12 +1,18 @@
 """python -m webhook: see webhook.options for what it takes."""
 
 import asyncio
+import socket
 import sys
+from typing import cast
 
 import uvloop
 
-from webhook import log, options, server
-from webhook.certificate import Provided, Source
+from webhook import app, log, options, server, trust
+from webhook.api import Api
+from webhook.certificate import FromFiles, FromSecret, Source, secrets
+from webhook.options import Files, Options, SelfSigned
+from webhook.reload import Keeper, watch
+from webhook.trust import Configuration
 from webhook.unavailable import Unavailable
 
 
@@ -15,25 +21,32 @@ def main() -> int:
     given = options.parse()
     log.capture_libraries()
     try:
-        source = _source(given.certificate)
+        # Outside of a cluster there is a certificate from files, and nobody to ask.
+        api = Api() if given.configuration else None
         listeners = server.listen(given.port), server.listen(given.health_port)
     except (Unavailable, OSError) as error:
         sys.stderr.write(f"python -m webhook: {error}\n")
         return 1
     log.event("listening", port=listeners[0].getsockname()[1], health_port=listeners[1].getsockname()[1])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(server.serve(given.settings, source, *listeners))
+        runner.run(_serve(given, api, *listeners))
     return 0
 
 
-def _source(certificate: options.Files | options.SelfSigned) -> Source:
-    if isinstance(certificate, options.Files):
-        return Provided(certificate.certificate, certificate.key)
-    # The client of the API server takes a third of a second to import, and 11 MB: only who asks it does.
-    from webhook.api import Api
-    from webhook.cluster import Cluster
+async def _serve(given: Options, api: Api | None, reviews_on: socket.socket, probes_on: socket.socket) -> None:
+    configuration = Configuration(api, given.configuration) if api and given.configuration else None
+    keeper = Keeper(_source(given.certificate, api), configuration, given.overlap)
+    if api and given.configuration:
+        watch(api, trust.COLLECTION, given.configuration, keeper.wake)
+        if isinstance(given.certificate, SelfSigned):
+            watch(api, secrets(given.certificate.namespace), given.certificate.secret, keeper.wake)
+    await server.serve(app.create(given.settings), keeper, {}, reviews_on, probes_on, given.drain)
 
-    return Cluster(Api(), certificate)
+
+def _source(certificate: Files | SelfSigned, api: Api | None) -> Source:
+    if isinstance(certificate, Files):
+        return FromFiles(certificate)
+    return FromSecret(cast(Api, api), certificate)  # --self-signed comes with --configuration
 
 
 if __name__ == "__main__":

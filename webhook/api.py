@@ -26,6 +26,7 @@ Object = dict[str, Any]
 TIMEOUT = 5.0  # seconds a call takes at most, unless the caller says otherwise
 _MANAGER = "podrate"  # who set a field, as `kubectl get --show-managed-fields` tells
 _MERGE, _OPERATIONS = "application/merge-patch+json", "application/json-patch+json"
+_APPLY = "application/apply-patch+yaml"
 _FAMILY: Mapping[int, type[Unavailable]] = {404: NotFound, 409: Conflict, 410: Gone}
 
 
@@ -72,6 +73,13 @@ class Api:
         """
         kind = _MERGE if isinstance(change, Mapping) else _OPERATIONS
         return self._call("PATCH", _with(path, {"fieldManager": _MANAGER}), timeout, change, kind)
+
+    def ensure(self, path: str, body: Mapping[str, Any], timeout: float = TIMEOUT) -> Object:
+        """Create `body` as the object at `path` unless it is there; of one that is, fields set by others stay.
+
+        A server-side apply: unlike a POST it names the object, so that RBAC can allow the creation of this one alone.
+        """
+        return self._call("PATCH", _with(path, {"fieldManager": _MANAGER}), timeout, body, _APPLY)
 
     def watch(self, path: str, version: str, timeout: float = 240, **query: str) -> Iterator[Object]:
         """The changes of the collection at `path` since `version`, as they come: {"type": ADDED, "object": {...}}.
@@ -149,7 +157,7 @@ def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
 
 
 def _with(path: str, query: Mapping[str, str]) -> str:
-    return f"{path}?{urlencode(query)}" if query else path
+    return path + ("&" if "?" in path else "?") + urlencode(query) if query else path
 
 
 def _one_line(what: object) -> str:

@@ -1,38 +1,120 @@
-"""Where the served certificate comes from, as the server sees it."""
+"""Where the served certificate comes from: files that somebody else keeps, or a Secret that the replicas keep.
 
+Both are asked again and again, for both change while we run. All methods block, and raise Unavailable.
+"""
+
+import base64
+import binascii
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from webhook import tls
-from webhook.unavailable import Unavailable
+from webhook.api import Api
+from webhook.options import Files, SelfSigned
+from webhook.selfsigned import Agreed, agree
+from webhook.unavailable import NotFound, Unavailable
 
 
 class Source(Protocol):
-    """A certificate to serve. Both methods may block, and raise Unavailable; then they are called again later."""
+    """A certificate to serve."""
 
-    def context(self) -> ssl.SSLContext:
-        """A context that serves the certificate."""
+    def leaf(self, settled: bool) -> tls.Pair:
+        """The one to serve by now. `settled`: the last one has been served for so long that what led to it can go."""
 
-    def publish(self) -> None:
-        """See to it that the API server trusts the certificate; returns once it is told to."""
+    def authorities(self, trusted: bytes) -> bytes:
+        """What the API server should trust, where it trusts `trusted` now (both PEM)."""
 
 
-class Provided:
-    """A certificate from elsewhere; who made the files made the API server trust them."""
+class FromFiles:
+    """A certificate from elsewhere, cert-manager's or the operator's own."""
 
-    def __init__(self, certificate: Path, key: Path) -> None:
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    def leaf(self, settled: bool) -> tls.Pair:  # noqa: ARG002  who made the files sees to that
+        """As Source says."""
+        pair = tls.Pair(_content(self._files.certificate), _content(self._files.key))
         try:
-            self._context = tls.file_context(certificate, key)
-        except OSError as error:  # ssl.SSLError is one too
-            reason = getattr(error, "reason", None) or error.strerror or error
+            tls.load(tls.server_context(), pair)
+            pair.x509  # noqa: B018  that it can be read
+        except (ssl.SSLError, ValueError) as error:
             raise Unavailable(
-                f"{certificate}, {key}: not a certificate and its own key, both PEM and not encrypted ({reason})"
+                f"{self._files.certificate}, {self._files.key}: "
+                f"not a certificate and its own key, both PEM and not encrypted ({getattr(error, 'reason', error)})"
             ) from None
+        return pair
 
-    def context(self) -> ssl.SSLContext:
-        """The context made at the start."""
-        return self._context
+    def authorities(self, trusted: bytes) -> bytes:
+        """As Source says: without a file of authorities, somebody else tells the API server whom to trust.
 
-    def publish(self) -> None:
-        """Nothing to do."""
+        Ours beside those that it trusts: the kubelet brings new files to one replica a minute before the next, and
+        each must be trusted meanwhile. Those whose time is over go.
+        """
+        if self._files.authorities is None:
+            return trusted
+        ours = tls.certificates(_content(self._files.authorities))
+        if not ours:
+            raise Unavailable(f"{self._files.authorities}: no certificate in PEM")
+        return tls.bundle((*ours, *tls.certificates(trusted)))
+
+
+class FromSecret:
+    """A certificate of our own, the same for all replicas."""
+
+    def __init__(self, api: Api, names: SelfSigned) -> None:
+        self._store = Secret(api, names.namespace, names.secret)
+        self._names = tls.service_names(names.service, names.namespace)
+        self._agreed: Agreed | None = None
+
+    def leaf(self, settled: bool) -> tls.Pair:
+        """As Source says."""
+        self._agreed = agree(self._store, self._names, self._agreed, settled)
+        return self._agreed.leaf
+
+    def authorities(self, trusted: bytes) -> bytes:
+        """As Source says: what the Secret says, and nobody else."""
+        return self._agreed.authorities if self._agreed else trusted
+
+
+def secrets(namespace: str) -> str:
+    """The path of the Secrets of a namespace."""
+    return f"/api/v1/namespaces/{namespace}/secrets"
+
+
+class Secret:
+    """The Secret `namespace`/`name`, as a Store."""
+
+    def __init__(self, api: Api, namespace: str, name: str) -> None:
+        self._api = api
+        self._path = f"{secrets(namespace)}/{name}"
+        self._empty = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}}
+
+    def read(self) -> tuple[Mapping[str, bytes], str]:
+        """As Store says. One that was deleted is made anew; a value that is not base64 reads as one that is missing."""
+        try:
+            found = self._api.get(self._path)
+        except NotFound:
+            found = self._api.ensure(self._path, self._empty)
+        data = {key: _decoded(value) for key, value in (found.get("data") or {}).items()}
+        return data, found["metadata"]["resourceVersion"]
+
+    def write(self, data: Mapping[str, bytes], version: str) -> None:
+        """As Store says: with the resourceVersion that was read, by which the API server decides."""
+        encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
+        self._api.patch(self._path, {"metadata": {"resourceVersion": version}, "data": encoded})
+
+
+def _decoded(value: str | None) -> bytes:
+    try:
+        return base64.b64decode(value or "", validate=True)
+    except binascii.Error:
+        return b""
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise Unavailable(f"{file}: {error.strerror}") from None

@@ -15,30 +15,38 @@ _OBJECT_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
 @dataclass(frozen=True)
 class Files:
-    """A certificate from elsewhere, as PEM files."""
+    """A certificate from elsewhere, as PEM files; and the authorities to trust, unless somebody else sees to that."""
 
     certificate: Path
     key: Path
+    authorities: Path | None = None
 
 
 @dataclass(frozen=True)
 class SelfSigned:
-    """A certificate of our own: for this Service, kept in this Secret, trusted by this configuration."""
+    """A certificate of our own: for this Service, kept in this Secret."""
 
     service: str
     namespace: str
     secret: str
-    configuration: str
 
 
 @dataclass(frozen=True)
 class Options:
-    """All that the process is told."""
+    """All that the process is told.
+
+    configuration:  the MutatingWebhookConfiguration that must trust the certificate; None outside of a cluster
+    overlap:        seconds that a new certificate is trusted before it is served in place of a good one
+    drain:          seconds that new connections are still served after SIGTERM
+    """
 
     settings: Settings
     port: int
     health_port: int
     certificate: Files | SelfSigned
+    configuration: str | None
+    overlap: float
+    drain: float
 
 
 class _Parser(argparse.ArgumentParser):
@@ -69,35 +77,65 @@ def parse(arguments: list[str] | None = None) -> Options:
         default=8080,
         help="of /livez and /readyz, plain (default: %(default)s, 0: any)",
     )
-    provided = parser.add_argument_group("a certificate from elsewhere")
-    provided.add_argument("--certificate", metavar="FILE", type=_file, help="PEM, leaf first")
-    provided.add_argument("--key", metavar="FILE", type=_file, help="PEM, not encrypted")
-    own = parser.add_argument_group("a certificate of our own", "made here and kept in the cluster that we run in")
-    own.add_argument("--self-signed", action="store_true", help="with all of the following")
-    own.add_argument("--service", metavar="NAME", type=_dns_label, help="the Service in front of us")
-    own.add_argument("--namespace", metavar="NAME", type=_dns_label, help="of the Service and the Secret")
-    own.add_argument("--secret", metavar="NAME", type=_object_name, help="an existing Secret, shared by the replicas")
-    own.add_argument(
+    parser.add_argument(
+        "--drain",
+        metavar="SECONDS",
+        type=_seconds,
+        default=5,
+        help="to go on serving after SIGTERM, until no endpoint names us any more (default: %(default)s)",
+    )
+    parser.add_argument(
         "--configuration",
         metavar="NAME",
         type=_object_name,
-        help="our MutatingWebhookConfiguration, given the caBundle",
+        help="our MutatingWebhookConfiguration, in the cluster that we run in: ready is who it trusts",
     )
+    parser.add_argument(
+        "--overlap",
+        metavar="SECONDS",
+        type=_seconds,
+        default=60,
+        help="that a new certificate is trusted before it is served in place of a good one (default: %(default)s)",
+    )
+    provided = parser.add_argument_group("a certificate from elsewhere", "the files are read again when they change")
+    provided.add_argument("--certificate", metavar="FILE", type=_file, help="PEM, leaf first")
+    provided.add_argument("--key", metavar="FILE", type=_file, help="PEM, not encrypted")
+    provided.add_argument(
+        "--authorities",
+        metavar="FILE",
+        type=_file,
+        help="PEM, whom --configuration is made to trust (default: somebody else sees to that)",
+    )
+    own = parser.add_argument_group("a certificate of our own", "made here and kept in the cluster that we run in")
+    own.add_argument("--self-signed", action="store_true", help="with --configuration and all of the following")
+    own.add_argument("--service", metavar="NAME", type=_dns_label, help="the Service in front of us")
+    own.add_argument("--namespace", metavar="NAME", type=_dns_label, help="of the Service and the Secret")
+    own.add_argument("--secret", metavar="NAME", type=_object_name, help="shared by the replicas")
     given = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
     settings = Settings(image=given.loader_image, pull_policy=given.loader_image_pull_policy)
-    return Options(settings, given.port, given.health_port, _certificate(parser, given))
+    certificate = _certificate(parser, given)
+    return Options(
+        settings, given.port, given.health_port, certificate, given.configuration, given.overlap, given.drain
+    )
 
 
 def _certificate(parser: _Parser, given: argparse.Namespace) -> Files | SelfSigned:
     files = {"--certificate": given.certificate, "--key": given.key}
-    names = {f"--{name}": getattr(given, name) for name in ("service", "namespace", "secret", "configuration")}
-    wanted, other = (names, files) if given.self_signed else (files, names)
-    mode = "--self-signed" if given.self_signed else "without --self-signed"
+    names = {f"--{name}": getattr(given, name) for name in ("service", "namespace", "secret")}
+    if given.self_signed:
+        mode, wanted, other = "--self-signed", names, files | {"--authorities": given.authorities}
+        wanted |= {"--configuration": given.configuration}
+    else:
+        mode, wanted, other = "without --self-signed", files, names
     if missing := [option for option, value in wanted.items() if value is None]:
         parser.error(f"{mode}: {', '.join(missing)} missing")
     if extra := [option for option, value in other.items() if value is not None]:
         parser.error(f"{mode}: {', '.join(extra)} not allowed")
-    return SelfSigned(*names.values()) if given.self_signed else Files(*files.values())
+    if given.authorities and not given.configuration:
+        parser.error("--authorities: --configuration missing, which is to trust them")
+    if given.self_signed:
+        return SelfSigned(given.service, given.namespace, given.secret)
+    return Files(given.certificate, given.key, given.authorities)
 
 
 def _image(text: str) -> str:
@@ -110,6 +148,12 @@ def _port(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!a} is not a port, 0 to 65535")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text):
+        raise argparse.ArgumentTypeError(f"{text!a} is not a number of seconds, 0 to 9999, for example 60")
+    return float(text)
 
 
 def _file(text: str) -> Path:

@@ -4,24 +4,22 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any
 
 import uvicorn
 
-from webhook import app, log
-from webhook.certificate import Source
+from webhook import log, reload
 from webhook.health import Health
-from webhook.sidecar import Settings
+from webhook.reload import Keeper
 from webhook.unavailable import Unavailable
 
 # The API server drops an idle connection after 90 s (Go's default transport). It must be the first to do so: a POST
 # that meets our close is not sent again, and a pod's creation fails.
 _KEEP_ALIVE = 120
-_FINISH = 10  # seconds that reviews under way have after SIGTERM; each has 5
-_FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0  # seconds before the API server is asked again
-
-_T = TypeVar("_T")
+_FINISH = 10  # seconds that reviews under way have in the end; each has 5
+_PART = "server"  # as /readyz names us
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 15.0  # seconds before what failed is tried again
 
 
 class _Server(uvicorn.Server):
@@ -52,45 +50,85 @@ class _Server(uvicorn.Server):
         self.up.set()
 
 
-async def serve(settings: Settings, source: Source, reviews_on: socket.socket, probes_on: socket.socket) -> None:
-    """Serve on the two bound sockets until SIGTERM or SIGINT, then finish the reviews under way."""
-    health, stop = Health(), asyncio.Event()
-    reviews, probes = _Server(app.create(settings)), _Server(health)
+class _Draining:
+    """`application`, and once `draining` each answer asks its client to connect anew: by then to another replica.
+
+    The API server keeps its connections, and they keep leading to us after the endpoints are withdrawn.
+    """
+
+    def __init__(self, application: Any) -> None:  # noqa: ANN401  ASGI's own
+        self._application = application
+        self.draining = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
+        async def last(message: Any) -> None:  # noqa: ANN401
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
+
+        await self._application(scope, receive, last if self.draining else send)
+
+
+async def serve(
+    application: Any,  # noqa: ANN401  ASGI's own
+    keeper: Keeper,
+    starts: Mapping[str, Callable[[], Awaitable[None]]],
+    reviews_on: socket.socket,
+    probes_on: socket.socket,
+    drain: float,
+) -> None:
+    """Serve `application` on the two bound sockets until SIGTERM or SIGINT.
+
+    starts:  by part, what must have returned before we are ready; called again when it raises Unavailable
+    drain:   seconds to go on after the signal: a client that has not heard of our end yet must not meet it. A second
+             signal cuts them short. Then the reviews under way are finished.
+    """
+    health = Health([_PART, reload.PART, *starts])
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    draining = _Draining(application)
+    reviews, probes = _Server(draining), _Server(health)
+    reviews.config.ssl = keeper.context
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
     async with asyncio.TaskGroup() as outer:
         outer.create_task(probes.serve([probes_on]))
         async with asyncio.TaskGroup() as inner:
-            starting = inner.create_task(_start(inner, reviews, reviews_on, source, health))
+            upkeep = [inner.create_task(_insist(part, start, health)) for part, start in starts.items()]
+            upkeep.append(inner.create_task(keeper.keep(health)))
+            upkeep.append(inner.create_task(_open(inner, reviews, reviews_on, keeper, health)))
             await stop.wait()
-            log.event("stopping")
-            health.unready = "stopping"
-            starting.cancel()
+            health.set(_PART, "stopping")
+            draining.draining = True
+            for task in upkeep:
+                task.cancel()
+            if reviews.up.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(hurry.wait(), drain)
             reviews.should_exit = True
         probes.should_exit = True
 
 
-async def _start(
-    tasks: asyncio.TaskGroup, reviews: _Server, listener: socket.socket, source: Source, health: Health
+async def _open(
+    tasks: asyncio.TaskGroup, reviews: _Server, listener: socket.socket, keeper: Keeper, health: Health
 ) -> None:
-    """Bring `reviews` up, and say so: ready is who serves a certificate that the API server trusts."""
-    reviews.config.ssl = await _insist(source.context, health)
+    """Bring `reviews` up, once there is a certificate."""
+    await keeper.loaded.wait()
     tasks.create_task(reviews.serve([listener]))
     await reviews.up.wait()
-    await _insist(source.publish, health)
-    health.unready = None
-    log.event("ready", port=listener.getsockname()[1])
+    health.set(_PART, None)
 
 
-async def _insist(attempt: Callable[[], _T], health: Health) -> _T:
-    """What `attempt` returns, called in a thread until it does not raise Unavailable. One line for each failure."""
+async def _insist(part: str, start: Callable[[], Awaitable[None]], health: Health) -> None:
+    """Call `start` until it does not raise Unavailable. One line for each failure."""
     wait = _FIRST_WAIT
     while True:
         try:
-            return await asyncio.to_thread(attempt)
+            await start()
+            health.set(part, None)
+            return
         except Unavailable as error:
-            health.unready = str(error)
-            log.event("unavailable", reason=str(error), again_in_seconds=int(wait))
+            health.set(part, str(error))
+            log.event("unavailable", part=part, reason=str(error), again_in_seconds=int(wait))
         await asyncio.sleep(wait)
         wait = min(2 * wait, _LONGEST_WAIT)
 

@@ -1,4 +1,4 @@
-"""Certificates: our own authority, the leaf that it signs, and the TLS context that serves the leaf.
+"""Certificates: our own authority, the leaf that it signs, the TLS context that serves it, and who would trust it.
 
 ECDSA on P-256: every API server takes it, and a handshake costs a tenth of RSA's. A private key is in no file,
 no log and no repr.
@@ -6,10 +6,9 @@ no log and no repr.
 
 import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -17,15 +16,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-AUTHORITY_LIFE = timedelta(days=3652)
-LEAF_LIFE = timedelta(days=365)
+# Both are renewed without anybody's help, so both are short: a leaf that was stolen is of use for a month.
+AUTHORITY_LIFE = timedelta(days=365)
+LEAF_LIFE = timedelta(days=30)
 RENEW_BELOW = LEAF_LIFE / 3
 _CLOCK_SKEW = timedelta(hours=1)  # between our node and the API server's
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A certificate and its private key, both PEM; the key in PKCS #8, not encrypted."""
+    """A certificate, with those that lead to its authority if need be, and its private key; PEM, not encrypted."""
 
     certificate: bytes
     key: bytes = field(repr=False)
@@ -105,23 +105,68 @@ def leaf_fault(leaf: Pair, authority: Pair, names: Sequence[str], now: datetime 
     return None
 
 
-def server_context(leaf: Pair) -> ssl.SSLContext:
-    """A context that serves `leaf`. The ssl module reads files only: it gets one that is nowhere but in memory."""
+def server_context() -> ssl.SSLContext:
+    """A context that serves nothing yet."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+def load(context: ssl.SSLContext, leaf: Pair) -> None:
+    """Let `context` serve `leaf` from the next handshake on; the connections that there are stay as they are.
+
+    Not while another thread makes handshakes: OpenSSL does not lock this. Raises ssl.SSLError when the key is not the
+    certificate's, or encrypted.
+    """
+    # The ssl module reads files only: it gets one that is nowhere but in memory.
     file = os.memfd_create("leaf")
     try:
         with open(file, "wb", closefd=False) as writer:
-            writer.write(leaf.key + leaf.certificate)
-        path = Path(f"/proc/self/fd/{file}")
-        return file_context(path, path)
+            writer.write(leaf.key.rstrip() + b"\n" + leaf.certificate)
+        context.load_cert_chain(f"/proc/self/fd/{file}", password="")  # asks nobody for one
     finally:
         os.close(file)
 
 
-def file_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """A context that serves the PEM files. Raises OSError or ssl.SSLError; asks nobody for a password."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key, password="")
-    return context
+def distrust(leaf: Pair, authorities: bytes, host: str) -> str | None:
+    """Why a client that trusts `authorities` (PEM) does not accept `leaf` for `host`, in a few words; None if it does.
+
+    Told by a handshake, in memory: nobody's reading of a chain can differ from that.
+    """
+    server, client = server_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # As Go does, which the API server is written in: the subject's name is no address.
+    client.hostname_checks_common_name = False
+    try:
+        load(server, leaf)
+        client.load_verify_locations(cadata=authorities.decode("ascii"))
+    except (ssl.SSLError, ValueError):
+        return "there is no authority" if not authorities.strip() else "it is not PEM"
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [client.wrap_bio(to_client, to_server, server_hostname=host), server.wrap_bio(to_server, to_client, True)]
+    while ends:
+        for end in ends[:]:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLCertVerificationError as error:
+                return error.verify_message
+            except ssl.SSLError as error:
+                return error.reason
+            ends.remove(end)
+    return None
+
+
+def certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
+    """Those in `pem`, in their order; none when it can't be read."""
+    try:
+        return tuple(x509.load_pem_x509_certificates(pem))
+    except ValueError:
+        return ()
+
+
+def bundle(several: Iterable[x509.Certificate], now: datetime | None = None) -> bytes:
+    """PEM of `several`, each once and in their order, without those whose time is over."""
+    current = dict.fromkeys(each for each in several if each.not_valid_after_utc > _now(now))
+    return b"".join(each.public_bytes(serialization.Encoding.PEM) for each in current)
 
 
 def _builder(

@@ -124,9 +124,13 @@ def test_service_account_may_do_what_it_must_and_nothing_else(cluster: Cluster) 
     def may(verb: str, what: str, *options: str) -> bool:
         return cluster.kubectl("auth", "can-i", verb, what, account, *options, check=False).stdout.strip() == "yes"
 
-    assert may("patch", f"secret/{RELEASE}-tls", "-n", SYSTEM)
+    for verb in ("get", "create", "patch"):
+        assert may(verb, f"secret/{RELEASE}-tls", "-n", SYSTEM)
     assert may("patch", f"mutatingwebhookconfiguration/{RELEASE}")
-    assert not may("get", "secrets", "-n", SYSTEM)
+    assert may("watch", "namespaces")
+    assert not may("update", f"namespace/{NAMESPACE}")
+    for verb in ("get", "list", "create"):
+        assert not may(verb, "secrets", "-n", SYSTEM)
     assert not may("get", "secret/other", "-n", SYSTEM)
     assert not may("get", f"secret/{RELEASE}-tls", "-n", NAMESPACE)
     assert not may("patch", "mutatingwebhookconfiguration/other")

@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from tests.webhook.control_plane import ControlPlane, control_plane, obstacle
 from webhook import tls
 
 ROOT = Path(__file__).parents[2]
@@ -40,12 +43,12 @@ class Webhook:
         """All lines so far. That each is JSON is part of what is tested."""
         return [json.loads(line) for line in self._log.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
-    def event(self, what: str) -> dict[str, Any]:
-        """The first line of this event, once it is there."""
+    def event(self, what: str, **fields: str) -> dict[str, Any]:
+        """The first line of this event with these fields, once it is there."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self.process.poll() is None:
             for line in self.log():
-                if line["event"] == what:
+                if line["event"] == what and fields.items() <= line.items():
                     return line
             time.sleep(0.02)
         pytest.fail(f"no {what} in the log:\n{self._log.read_text()}")
@@ -59,6 +62,15 @@ class Webhook:
 
     def health(self, method: str, path: str) -> Answer:
         return ask(http.client.HTTPConnection("localhost", self.health_port, timeout=10), method, path)
+
+    def reviews(self) -> list[dict[str, Any]]:
+        """The lines of the reviews so far."""
+        return [line for line in self.log() if line["event"] == "review"]
+
+    def certificate(self) -> bytes:
+        """The one that is served to who connects now, PEM."""
+        served = ssl.get_server_certificate(("localhost", self.port), timeout=10)
+        return x509.load_pem_x509_certificate(served.encode()).public_bytes(Encoding.PEM)
 
     def review(self, review: dict[str, Any]) -> dict[str, Any]:
         """The response to `review`, as the API server reads it."""
@@ -96,14 +108,14 @@ def running(directory: Path, *options: str, authority: Path | None = None, **env
 
 
 @contextlib.contextmanager
-def serving(directory: Path) -> Iterator[Webhook]:
+def serving(directory: Path, *more: str) -> Iterator[Webhook]:
     """A webhook that is ready, with a certificate for localhost."""
     authority = tls.new_authority()
     leaf = tls.issue(authority, ["localhost"])
     for name, content in (("ca.crt", authority.certificate), ("tls.crt", leaf.certificate), ("tls.key", leaf.key)):
         (directory / name).write_bytes(content)
     options = ("--certificate", str(directory / "tls.crt"), "--key", str(directory / "tls.key"))
-    with running(directory, *options, authority=directory / "ca.crt") as webhook:
+    with running(directory, *options, *more, authority=directory / "ca.crt") as webhook:
         webhook.event("ready")
         yield webhook
 
@@ -111,4 +123,15 @@ def serving(directory: Path) -> Iterator[Webhook]:
 @pytest.fixture(scope="session")
 def webhook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
     with serving(tmp_path_factory.mktemp("webhook")) as it:
+        yield it
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """The one API server that these tests share."""
+    if reason := obstacle():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"no API server: {reason}", pytrace=False)  # in CI nothing is skipped
+        pytest.skip(f"no API server: {reason}")
+    with control_plane(tmp_path_factory.mktemp("plane")) as it:
         yield it

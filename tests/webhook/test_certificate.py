@@ -4,7 +4,7 @@ import base64
 import os
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,13 +13,20 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from webhook import tls
-from webhook.certificate import Provided
+from webhook.certificate import FromFiles
+from webhook.options import Files
 from webhook.selfsigned import agree
 from webhook.unavailable import Conflict, Unavailable
 
 NAMES = tls.service_names("podrate", "podrate-system")
 NOW = datetime.now(UTC)
 AUTHORITY = tls.new_authority(NOW)
+
+
+def serving(leaf: tls.Pair) -> ssl.SSLContext:
+    context = tls.server_context()
+    tls.load(context, leaf)
+    return context
 
 
 def handshake(server: ssl.SSLContext, authority: bytes, name: str) -> None:
@@ -46,7 +53,7 @@ def test_the_names_are_those_of_a_service() -> None:
 
 
 def test_a_strict_client_accepts_the_leaf_for_its_names_only() -> None:
-    server = tls.server_context(tls.issue(AUTHORITY, NAMES))
+    server = serving(tls.issue(AUTHORITY, NAMES))
     for name in NAMES:
         handshake(server, AUTHORITY.certificate, name)
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
@@ -60,7 +67,7 @@ def test_a_key_is_shown_nowhere_and_left_nowhere() -> None:
     assert b"PRIVATE" in leaf.key
     assert "PRIVATE" not in repr(leaf)
     before = os.listdir("/proc/self/fd")  # noqa: PTH208  what is open, as the kernel tells
-    tls.server_context(leaf)
+    serving(leaf)
     assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
 
 
@@ -109,21 +116,21 @@ class Memory:
         with self._lock:
             if version != str(self.version):
                 raise Conflict("conflict")
-            self.data, self.version = dict(data), self.version + 1
+            self.data, self.version = self.data | dict(data), self.version + 1
 
 
 def test_the_first_replica_makes_it_and_the_next_uses_it() -> None:
     store = Memory({"other": b"kept"})
-    leaf, authority = agree(store, NAMES)
-    handshake(tls.server_context(leaf), authority, NAMES[0])
+    agreed = agree(store, NAMES)
+    handshake(serving(agreed.leaf), agreed.authorities, NAMES[0])
     assert store.data == {
         "other": b"kept",
-        "ca.crt": authority,
+        "ca.crt": agreed.authorities,
         "ca.key": store.data["ca.key"],
-        "tls.crt": leaf.certificate,
-        "tls.key": leaf.key,
+        "tls.crt": agreed.leaf.certificate,
+        "tls.key": agreed.leaf.key,
     }
-    assert agree(store, NAMES) == (leaf, authority)
+    assert agree(store, NAMES) == agreed
     assert store.version == 1
 
 
@@ -138,27 +145,48 @@ def test_replicas_that_start_at_once_serve_one_certificate() -> None:
 @pytest.mark.parametrize("lost", ["tls.crt", "tls.key"])
 def test_the_authority_outlives_its_leaves(lost: str) -> None:
     store = Memory()
-    leaf, authority = agree(store, NAMES)
+    first = agree(store, NAMES)
     store.data[lost] = b"garbage"
-    anew, same = agree(store, NAMES)
-    assert same == authority
-    assert anew != leaf
-    late, same = agree(store, NAMES, NOW + timedelta(days=300))
-    assert same == authority
-    assert late != anew
-    moved, same = agree(store, ["elsewhere.svc"])
-    assert same == authority
-    handshake(tls.server_context(moved), authority, "elsewhere.svc")
+    anew = agree(store, NAMES, first)
+    assert anew.authorities == first.authorities
+    assert anew.leaf != first.leaf
+    late = agree(store, NAMES, anew, now=NOW + tls.LEAF_LIFE * 0.7)
+    assert late.authorities == first.authorities
+    assert late.leaf != anew.leaf
+    moved = agree(store, ["elsewhere.svc"], late)
+    assert moved.authorities == first.authorities
+    handshake(serving(moved.leaf), moved.authorities, "elsewhere.svc")
 
 
-@pytest.mark.parametrize("lost", ["ca.crt", "ca.key"])
-def test_a_lost_authority_takes_its_leaf_along(lost: str) -> None:
+@pytest.mark.parametrize("lost", [("ca.key",), ("ca.crt",), ("ca.crt", "ca.key", "tls.crt", "tls.key")])
+def test_a_new_authority_is_trusted_beside_the_old_until_all_is_settled(lost: Sequence[str]) -> None:
     store = Memory()
-    _, authority = agree(store, NAMES)
-    store.data[lost] = b""
-    leaf, other = agree(store, NAMES)
-    assert other != authority
-    handshake(tls.server_context(leaf), other, NAMES[0])
+    old = agree(store, NAMES)
+    for key in lost:
+        del store.data[key]
+    new = agree(store, NAMES, old)
+    assert new.leaf != old.leaf
+    for each in (old.leaf, new.leaf):
+        handshake(serving(each), new.authorities, NAMES[0])
+    assert agree(store, NAMES, new) == new
+    # A replica that has another leaf in mind has not settled on this one.
+    assert agree(store, NAMES, old, settled=True) == new
+    settled = agree(store, NAMES, new, settled=True)
+    assert settled.leaf == new.leaf
+    assert tls.distrust(new.leaf, settled.authorities, NAMES[0]) is None
+    assert tls.distrust(old.leaf, settled.authorities, NAMES[0]) is not None
+    assert agree(store, NAMES, settled, settled=True) == settled
+
+
+def test_an_authority_is_followed_before_it_ends() -> None:
+    store = Memory()
+    old = agree(store, NAMES, now=NOW)
+    late = NOW + tls.AUTHORITY_LIFE - tls.LEAF_LIFE / 2
+    new = agree(store, NAMES, old, now=late)
+    assert tls.certificates(new.authorities)[1:] == tls.certificates(old.authorities)
+    # One whose time is over is of no use to anybody.
+    after = agree(store, NAMES, new, now=late + tls.LEAF_LIFE)
+    assert after.authorities == tls.bundle(tls.certificates(new.authorities)[:1])
 
 
 def test_writing_in_turns_ends() -> None:
@@ -184,7 +212,39 @@ def test_provided_files_that_can_not_be_served(tmp_path: Path) -> None:
     }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-    handshake(Provided(tmp_path / "tls.crt", tmp_path / "tls.key").context(), AUTHORITY.certificate, NAMES[0])
+    handshake(
+        serving(FromFiles(Files(tmp_path / "tls.crt", tmp_path / "tls.key")).leaf(False)),
+        AUTHORITY.certificate,
+        NAMES[0],
+    )
     for certificate, key in (("tls.crt", "other.key"), ("tls.crt", "encrypted.key"), ("der.crt", "tls.key")):
         with pytest.raises(Unavailable, match="not a certificate and its own key, both PEM and not encrypted"):
-            Provided(tmp_path / certificate, tmp_path / key)
+            FromFiles(Files(tmp_path / certificate, tmp_path / key)).leaf(False)
+
+
+def test_why_a_certificate_is_not_trusted() -> None:
+    leaf = tls.issue(AUTHORITY, NAMES)
+    assert tls.distrust(leaf, AUTHORITY.certificate, NAMES[0]) is None
+    assert tls.distrust(leaf, tls.new_authority().certificate + AUTHORITY.certificate, NAMES[0]) is None
+    assert tls.distrust(leaf, b" ", NAMES[0]) == "there is no authority"
+    assert tls.distrust(leaf, b"x", NAMES[0]) == "it is not PEM"
+    assert tls.distrust(leaf, b"\xff", NAMES[0]) == "it is not PEM"
+    assert "Hostname mismatch" in str(tls.distrust(leaf, AUTHORITY.certificate, "other.svc"))
+    assert "issuer" in str(tls.distrust(leaf, tls.new_authority().certificate, NAMES[0]))
+    old = tls.issue(AUTHORITY, NAMES, NOW - 2 * tls.LEAF_LIFE)
+    assert tls.distrust(old, AUTHORITY.certificate, NAMES[0]) == "certificate has expired"
+
+
+def test_files_are_trusted_beside_what_was(tmp_path: Path) -> None:
+    """One replica has the new files before the next: until the old end, both authorities are trusted."""
+    old, over = tls.new_authority(), tls.new_authority(NOW - 2 * tls.AUTHORITY_LIFE)
+    (tmp_path / "ca.crt").write_bytes(AUTHORITY.certificate)
+    source = FromFiles(Files(tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "ca.crt"))
+    assert source.authorities(b"") == AUTHORITY.certificate
+    assert source.authorities(old.certificate + over.certificate) == AUTHORITY.certificate + old.certificate
+    assert source.authorities(AUTHORITY.certificate + old.certificate) == AUTHORITY.certificate + old.certificate
+    (tmp_path / "ca.crt").write_bytes(b"")
+    with pytest.raises(Unavailable, match="ca.crt: no certificate in PEM"):
+        source.authorities(b"")
+    somebody_else = FromFiles(Files(tmp_path / "tls.crt", tmp_path / "tls.key"))
+    assert somebody_else.authorities(b"theirs") == b"theirs"

@@ -13,7 +13,7 @@ OWN = ["--self-signed", "--service=podrate", "--namespace=system", "--secret=pod
 
 def test_a_certificate_of_our_own() -> None:
     assert parse([*IMAGE, *OWN]) == Options(
-        Settings("example/loader:1"), 10250, 8080, SelfSigned("podrate", "system", "podrate-tls", "podrate")
+        Settings("example/loader:1"), 10250, 8080, SelfSigned("podrate", "system", "podrate-tls"), "podrate", 60, 5
     )
 
 
@@ -28,9 +28,13 @@ def test_a_certificate_from_elsewhere(tmp_path: Path) -> None:
             "--health-port=0",
             f"--certificate={file}",
             f"--key={file}",
+            "--overlap=0",
+            "--drain=2.5",
         ]
     )
-    assert given == Options(Settings("example/loader:1", "Never"), 1, 0, Files(file, file))
+    assert given == Options(Settings("example/loader:1", "Never"), 1, 0, Files(file, file), None, 0, 2.5)
+    trusted = parse([*IMAGE, f"--certificate={file}", f"--key={file}", f"--authorities={file}", "--configuration=p"])
+    assert (trusted.certificate, trusted.configuration) == (Files(file, file, file), "p")
 
 
 @pytest.mark.parametrize(
@@ -44,6 +48,12 @@ def test_a_certificate_from_elsewhere(tmp_path: Path) -> None:
         (["--loader-image", "a b"], "argument --loader-image: 'a b' is not an image's name, "),
         (IMAGE, "without --self-signed: --certificate, --key missing"),
         ([*IMAGE, "--self-signed"], "--self-signed: --service, --namespace, --secret, --configuration missing"),
+        ([*IMAGE, *OWN, "--authorities", "/dev/null"], "--self-signed: --authorities not allowed"),
+        (
+            [*IMAGE, "--certificate=/dev/null", "--key=/dev/null", "--authorities=/dev/null"],
+            "--authorities: --configuration missing, which is to trust them",
+        ),
+        ([*IMAGE, *OWN, "--drain", "1m"], "argument --drain: '1m' is not a number of seconds, 0 to 9999, "),
         ([*IMAGE, *OWN, "--key", "/dev/null"], "--self-signed: --key not allowed"),
         ([*IMAGE, "--certificate", "/dev/null"], "without --self-signed: --key missing"),
         ([*IMAGE, "--key", "/nowhere"], "argument --key: '/nowhere': No such file or directory"),

@@ -4,6 +4,7 @@ import http.client
 import json
 import signal
 import socket
+import ssl
 import time
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.webhook.conftest import IMAGE, ROOT, Webhook, running, serving
+from tests.webhook.conftest import IMAGE, ROOT, Webhook, ask, running, serving
 from tests.webhook.reviews import patched, pod, review
+from webhook import tls
 from webhook.review import MAX_BYTES
 
 ASKS = {"podrate.io/bandwidth": "10M"}
@@ -176,21 +178,28 @@ def test_the_log_names_things_and_shows_none(webhook: Webhook) -> None:
     assert "hunter2" not in json.dumps(webhook.log())
 
 
-def test_sigterm_finishes_the_review_under_way(tmp_path: Path) -> None:
+def test_sigterm_drains_and_finishes_the_review_under_way(tmp_path: Path) -> None:
     body = json.dumps(review(pod(ASKS))).encode()
-    with serving(tmp_path) as webhook:
-        idle, busy = webhook.connection(), webhook.connection()
-        idle.connect()
+    with serving(tmp_path, "--drain=1") as webhook:
+        idle, kept, busy = webhook.connection(), webhook.connection(), webhook.connection()
+        for each in (idle, kept):
+            each.connect()
+        began = time.monotonic()
+        webhook.process.send_signal(signal.SIGTERM)
+        webhook.event("not ready", server="stopping")
+        assert webhook.health("GET", "/readyz")[:2] == (503, "server: stopping\n")
+        assert webhook.health("GET", "/livez").status == 200
+        # Until the endpoints are withdrawn both old and new connections are served, for the last time each.
+        for connection in (kept, webhook.connection()):
+            answer = ask(connection, "POST", "/mutate", body)
+            assert json.loads(answer.body)["response"]["allowed"]
+            assert answer.headers["connection"] == "close"
         busy.putrequest("POST", "/mutate")
         busy.putheader("content-length", str(len(body)))
         busy.endheaders(body[:10])
-        time.sleep(0.2)  # until it reads
-        webhook.process.send_signal(signal.SIGTERM)
-        webhook.event("stopping")
-        assert webhook.health("GET", "/readyz")[:2] == (503, "stopping\n")
-        assert webhook.health("GET", "/livez").status == 200
-        # An idle connection is closed. As Go does, we answer that by closing our end.
+        # An idle connection is closed in the end. As Go does, we answer that by closing our end.
         assert idle.sock.recv(1) == b""
+        assert time.monotonic() - began > 1
         idle.close()
         busy.send(body[10:])
         assert json.loads(busy.getresponse().read())["response"]["allowed"]
@@ -198,6 +207,37 @@ def test_sigterm_finishes_the_review_under_way(tmp_path: Path) -> None:
         assert webhook.process.wait(5) == 0
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("localhost", webhook.port))
+
+
+def test_a_second_signal_cuts_the_drain_short(tmp_path: Path) -> None:
+    with serving(tmp_path, "--drain=60") as webhook:
+        webhook.process.send_signal(signal.SIGTERM)
+        webhook.event("not ready", server="stopping")
+        webhook.process.send_signal(signal.SIGTERM)
+        assert webhook.process.wait(5) == 0
+
+
+def test_new_files_are_served_and_bad_ones_are_not(tmp_path: Path) -> None:
+    with serving(tmp_path, "--overlap=2") as webhook:
+        kept = webhook.connection()
+        kept.request("POST", "/mutate", json.dumps(review(pod())))
+        assert kept.getresponse().read()
+        authority = tls.new_authority()
+        leaf = tls.issue(authority, ["localhost"])
+        (tmp_path / "tls.key").write_bytes(leaf.key)
+        webhook.event("unavailable", part="certificate")
+        assert webhook.health("GET", "/readyz").status == 200  # the last good one is served
+        assert webhook.review(review(pod()))["allowed"]
+        (tmp_path / "tls.crt").write_bytes(leaf.certificate)
+        webhook.event("certificate served", until=f"{leaf.x509.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
+        with pytest.raises(ssl.SSLCertVerificationError):
+            webhook.review(review(pod()))
+        (tmp_path / "ca.crt").write_bytes(authority.certificate)
+        webhook.tls = ssl.create_default_context(cafile=tmp_path / "ca.crt")
+        assert webhook.review(review(pod()))["allowed"]
+        kept.request("POST", "/mutate", json.dumps(review(pod())))
+        assert kept.getresponse().read()
+        kept.close()
 
 
 def test_it_waits_for_the_api_server(tmp_path: Path) -> None:
@@ -212,9 +252,13 @@ def test_it_waits_for_the_api_server(tmp_path: Path) -> None:
     options = ["--self-signed", "--service=podrate", "--namespace=system", "--secret=tls", "--configuration=podrate"]
     with running(tmp_path, *options, KUBECONFIG=str(kubeconfig)) as webhook:
         failure = webhook.event("unavailable")
-        assert failure["reason"].startswith("get /api/v1/namespaces/system/secrets/tls: ")
+        path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/podrate"
+        assert failure["reason"].startswith(f"get {path}: ")
         assert failure["again_in_seconds"] == 1
-        assert webhook.health("GET", "/readyz")[:2] == (503, failure["reason"] + "\n")
+        assert webhook.health("GET", "/readyz")[:2] == (
+            503,
+            f"server: starting\ncertificate: {failure['reason']}\n",
+        )
         assert webhook.health("GET", "/livez").status == 200
         webhook.process.send_signal(signal.SIGTERM)
         assert webhook.process.wait(10) == 0

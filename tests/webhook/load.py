@@ -1,0 +1,65 @@
+"""A steady load of reviews through the API server: pods that ask for a limit, created as a dry run."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from tests.webhook.reviews import pod
+from webhook.api import Api
+from webhook.unavailable import Unavailable
+
+PODS = "/api/v1/namespaces/default/pods?dryRun=All"
+_AHEAD = 8  # requests under way at most
+
+
+class Load:
+    """What came of it so far.
+
+    done:      requests that were answered
+    failures:  of those that were not answered with our annotation, why
+    slowest:   seconds
+    """
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.failures: list[str] = []
+        self.slowest = 0.0
+
+    def one(self, api: Api, number: int) -> None:
+        """Create one pod, by a name of its own."""
+        wanted: dict[str, Any] = pod({"podrate.io/bandwidth": "10M"})
+        wanted["metadata"]["name"] = f"load-{number}"
+        began = time.monotonic()
+        try:
+            made = api.create(f"{PODS}", wanted, timeout=20)
+            if "podrate.io/limit" not in made["metadata"].get("annotations", {}):
+                self.failures.append("not limited")
+        except Unavailable as error:
+            self.failures.append(str(error))
+        self.slowest = max(self.slowest, time.monotonic() - began)
+        self.done += 1
+
+
+@contextlib.contextmanager
+def load(api: Api, rate: float) -> Iterator[Load]:
+    """`rate` reviews a second until the end of the block, at even intervals."""
+    it, end = Load(), threading.Event()
+
+    def run() -> None:
+        with ThreadPoolExecutor(_AHEAD) as threads:
+            due, number = time.monotonic(), 0
+            while not end.is_set():
+                threads.submit(it.one, api, number)
+                number, due = number + 1, due + 1 / rate
+                time.sleep(max(0.0, due - time.monotonic()))
+
+    runner = threading.Thread(target=run)
+    runner.start()
+    try:
+        yield it
+    finally:
+        end.set()
+        runner.join()

@@ -7,7 +7,8 @@
     decision     what was decided, and why
     decide       from a request to allowed, patched or rejected: the policy, and no I/O
     app          POST /mutate
-    health       /livez and /readyz, on a port of their own
+    health       /livez, /readyz and /metrics, on a port of their own
+    metrics      what is counted
     tls          certificates: an authority, its leaf, the context that serves it, who would trust it
     certificate  where the served one comes from: files, or a Secret
     selfsigned   how the replicas agree on one in that Secret

@@ -10,6 +10,7 @@ import uvloop
 from webhook import app, log, options, server, trust
 from webhook.api import Api
 from webhook.certificate import FromFiles, FromSecret, Source, secrets
+from webhook.metrics import Metrics
 from webhook.options import Files, Options, SelfSigned
 from webhook.reload import Keeper, watch
 from webhook.trust import Configuration
@@ -40,7 +41,10 @@ async def _serve(given: Options, api: Api | None, reviews_on: socket.socket, pro
         watch(api, trust.COLLECTION, given.configuration, keeper.wake)
         if isinstance(given.certificate, SelfSigned):
             watch(api, secrets(given.certificate.namespace), given.certificate.secret, keeper.wake)
-    await server.serve(app.create(given.settings), keeper, {}, reviews_on, probes_on, given.drain)
+    metrics = Metrics()
+    metrics.gauge("certificate_expiry_timestamp_seconds", "When the served certificate ends.", keeper.expiry)
+    application = app.create(given.settings, metrics)
+    await server.serve(application, metrics, keeper, {}, reviews_on, probes_on, given.drain)
 
 
 def _source(certificate: Files | SelfSigned, api: Api | None) -> Source:

@@ -1,6 +1,7 @@
 """The HTTP application: POST /mutate, and one line for everything else."""
 
 import asyncio
+import time
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -10,7 +11,8 @@ from starlette.requests import ClientDisconnect
 
 from webhook import log
 from webhook.decide import decide
-from webhook.decision import Result
+from webhook.decision import Decision, Result
+from webhook.metrics import Metrics
 from webhook.review import MAX_BYTES, AdmissionRequest, BadRequest, allowed, parse, rejected
 from webhook.sidecar import Settings
 
@@ -19,15 +21,19 @@ PATH = "/mutate"
 _BODY_TIMEOUT = 5.0
 
 
-def create(settings: Settings) -> FastAPI:
-    """The application that injects the sidecar of `settings`."""
+def create(settings: Settings, metrics: Metrics) -> FastAPI:
+    """The application that injects the sidecar of `settings`, and counts what it does in `metrics`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
     @app.post(PATH)
     async def mutate(request: Request) -> Response:
+        began = time.perf_counter()
         try:
-            return Response(_answer(await _body(request), settings), media_type="application/json")
+            answer, decision = _answer(await _body(request), settings)
+            metrics.reviewed(decision, time.perf_counter() - began)
+            return Response(answer, media_type="application/json")
         except BadRequest as error:
+            metrics.refused(error.status)
             log.event("review", result="bad request", reason=str(error))
             return PlainTextResponse(f"{error}\n", error.status)
 
@@ -38,7 +44,7 @@ def create(settings: Settings) -> FastAPI:
     return app
 
 
-def _answer(body: bytes, settings: Settings) -> bytes:
+def _answer(body: bytes, settings: Settings) -> tuple[bytes, Decision]:
     """Inline in the event loop: a decision takes less than a hop to a thread."""
     request = parse(body)
     decision = decide(request, settings)
@@ -53,8 +59,8 @@ def _answer(body: bytes, settings: Settings) -> bytes:
         line=decision.line,
     )
     if decision.result is Result.REJECTED:
-        return rejected(request["uid"], decision.line)
-    return allowed(request["uid"], decision.patch, decision.warnings, decision.audit)
+        return rejected(request["uid"], decision.line), decision
+    return allowed(request["uid"], decision.patch, decision.warnings, decision.audit), decision
 
 
 def _name(request: AdmissionRequest) -> str:

@@ -7,6 +7,7 @@ Why in this order: docs/decisions/0006-certificate-rotation.md.
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -65,6 +66,10 @@ class Keeper:
                 self._load(leaf)
             health.set(PART, distrust)
             await self._pause(min(_LONGEST_PERIOD, max(_SHORTEST_PERIOD, self._overlap / 4)))
+
+    def expiry(self) -> float:
+        """When the served certificate ends, in seconds since 1970; NaN when there is none."""
+        return self.served.x509.not_valid_after_utc.timestamp() if self.served else math.nan
 
     def wake(self) -> None:
         """Step now."""

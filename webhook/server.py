@@ -11,6 +11,7 @@ import uvicorn
 
 from webhook import log, reload
 from webhook.health import Health
+from webhook.metrics import Metrics
 from webhook.reload import Keeper
 from webhook.unavailable import Unavailable
 
@@ -71,19 +72,20 @@ class _Draining:
 
 async def serve(
     application: Any,  # noqa: ANN401  ASGI's own
+    metrics: Metrics,
     keeper: Keeper,
     starts: Mapping[str, Callable[[], Awaitable[None]]],
     reviews_on: socket.socket,
     probes_on: socket.socket,
     drain: float,
 ) -> None:
-    """Serve `application` on the two bound sockets until SIGTERM or SIGINT.
+    """Serve `application`, and `metrics` beside the probes, on the two bound sockets until SIGTERM or SIGINT.
 
     starts:  by part, what must have returned before we are ready; called again when it raises Unavailable
     drain:   seconds to go on after the signal: a client that has not heard of our end yet must not meet it. A second
              signal cuts them short. Then the reviews under way are finished.
     """
-    health = Health([_PART, reload.PART, *starts])
+    health = Health(metrics, [_PART, reload.PART, *starts])
     stop, hurry = asyncio.Event(), asyncio.Event()
     draining = _Draining(application)
     reviews, probes = _Server(draining), _Server(health)

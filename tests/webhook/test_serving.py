@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
 
 from tests.webhook.conftest import IMAGE, ROOT, Webhook, ask, running, serving
 from tests.webhook.reviews import patched, pod, review
@@ -128,7 +129,33 @@ def test_probes_have_a_plain_port(webhook: Webhook) -> None:
         assert webhook.health("GET", path)[:2] == (200, "ok\n")
         assert webhook.health("HEAD", path)[:2] == (200, "")
         assert webhook.health("POST", path)[:2] == (405, "only GET is served\n")
-    assert webhook.health("GET", "/mutate")[:2] == (404, "only /livez and /readyz are served\n")
+    assert webhook.health("GET", "/mutate")[:2] == (404, "only /livez, /readyz and /metrics are served\n")
+
+
+def test_metrics_count_what_was_done(webhook: Webhook) -> None:
+    def value(sample: str) -> float:
+        answer = webhook.health("GET", "/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=")
+        values = [line.rpartition(" ")[2] for line in answer.body.splitlines() if line.startswith(f"{sample} ")]
+        return float(values[0]) if values else 0.0
+
+    patched_ = 'podrate_reviews_total{kind="Pod",reason="limited",result="patched"}'
+    rejected = 'podrate_reviews_total{kind="Pod",reason="bad-key",result="rejected"}'
+    refused = 'podrate_bad_requests_total{status="400"}'
+    answered = "podrate_review_seconds_count"
+    before = {each: value(each) for each in (patched_, rejected, refused, answered)}
+    webhook.review(review(pod(ASKS)))
+    webhook.review(review(pod({"podrate.io/bandwidth": "10m"})))
+    webhook.review(review(pod({"podrate.io/bandwidth": '\n"evil'})))
+    webhook.call("POST", "/mutate", b"{")
+    grown = {each: value(each) - was for each, was in before.items()}
+    assert grown == {patched_: 1, rejected: 2, refused: 1, answered: 3}
+    assert "evil" not in webhook.health("GET", "/metrics").body
+    served = ssl.PEM_cert_to_DER_cert(webhook.certificate().decode())
+    assert value("podrate_certificate_expiry_timestamp_seconds") == pytest.approx(
+        x509.load_der_x509_certificate(served).not_valid_after_utc.timestamp()
+    )
+    assert value("process_resident_memory_bytes") > 2**20
 
 
 def test_plain_http_on_the_tls_port_gets_nothing(webhook: Webhook) -> None:

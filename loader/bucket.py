@@ -19,8 +19,8 @@ TICKS = 64  # a nanosecond
 _MS = 1_000_000 * TICKS
 _NEVER = 1 << 62  # ticks: a debt that no clock reaches
 
-_LIMIT = struct.Struct("=12Q")  # struct podrate_limit, less what is reserved
-_BUCKET = struct.Struct("=12Q 4Q 16Q")  # struct podrate_bucket: a limit, the clocks
+_LIMIT = struct.Struct("=13Q")  # struct podrate_limit, less what is reserved
+_BUCKET = struct.Struct("=13Q 3Q 16Q")  # struct podrate_bucket: a limit, the clocks
 _CLOCKS, _CLOCKS_OFFSET = struct.Struct("=2Q"), 136  # its tat and price
 _COUNTERS = struct.Struct("=7Q")  # struct podrate_counters
 _SHAPER = struct.Struct("=3Q")  # struct podrate_shaper
@@ -42,6 +42,7 @@ class BucketLimit(NamedTuple):
     price_unit: int
     price_most: int
     entry_most: int
+    credit: int
 
     def pack(self) -> bytes:
         """A struct podrate_bucket with this limit and fresh clocks.
@@ -52,15 +53,16 @@ class BucketLimit(NamedTuple):
             least, most = _BOUNDS.get(name, (0, _NEVER))
             if not least <= value <= most:
                 raise ValueError(f"{name} {value}: {least} to {most}")
-        return _BUCKET.pack(*self, *[0] * 20)
+        return _BUCKET.pack(*self, *[0] * 19)
 
 
 # Least and most of those fields that are not times; a time is 0 to _NEVER.
 _BOUNDS = {"rate": (0, MAX_RATE), "byte_mult": (0, (1 << 32) - 1), "byte_shift": (0, 32)}
 
 
-def bucket_limit(rate: int | None, direction: int) -> BucketLimit:
-    """The parameters of a bucket for `rate` bit/s; None is no limit.
+def bucket_limit(rate: int | None, direction: int, asked_burst: int | None = None) -> BucketLimit:
+    """The parameters of a bucket for `rate` bit/s; None is no limit. `asked_burst` in ns; None is what suits the
+    direction best, and then senders are not told to use it up.
 
     Times, not bytes: what they are for (a round trip, a scheduler's tick, an interrupt's batch) does not
     depend on the rate. Only where a few packets last longer do packets decide. docs/decisions has the measurements.
@@ -83,6 +85,8 @@ def bucket_limit(rate: int | None, direction: int) -> BucketLimit:
     else:
         # What arrives can't be told to wait, only lost: allow a window's worth of burst before that.
         burst, mark, horizon_tcp = 100 * _MS, _NEVER, max(100 * _MS, lasts(64_000))
+    if asked_burst is not None:
+        burst = asked_burst * TICKS
     return BucketLimit(
         rate=rate,
         byte_mult=mult,
@@ -97,6 +101,8 @@ def bucket_limit(rate: int | None, direction: int) -> BucketLimit:
         # 100 flows at 1 Mbit/s; in ingress less, for there a burst raises it that nobody chose to send.
         price_most=20_000 * _MS if direction == EGRESS else max(2_000 * _MS, 50 * unit),
         entry_most=max(1_600 * _MS, 30 * unit),
+        # A window that is open can't be taken back, so in ingress only half is spent by opening it.
+        credit=0 if asked_burst is None else burst if direction == EGRESS else burst // 2,
     )
 
 
@@ -160,14 +166,15 @@ class Buckets:
         return ShaperState(*_SHAPER.unpack(self._shaper[0]))
 
     def limit(self) -> Limit:
-        """The limit in force, read from the kernel."""
-        rates = [_LIMIT.unpack_from(self._buckets[self._index(direction)])[0] or None for direction in DIRECTIONS]
-        return Limit(egress=rates[EGRESS], ingress=rates[INGRESS])
+        """The limit in force, read from the kernel; whether there is a queue too, these maps don't know."""
+        limits = [BucketLimit(*_LIMIT.unpack_from(self._buckets[self._index(direction)])) for direction in DIRECTIONS]
+        burst = next((limit.burst // TICKS for limit in limits if limit.credit), None)
+        return Limit(*(limit.rate or None for limit in limits), burst)
 
     def set(self, limit: Limit) -> None:
         """Put a limit in force. A direction whose rate stays keeps its clock; the other starts with a fresh one."""
         for direction, rate in zip(DIRECTIONS, (limit.egress, limit.ingress), strict=True):
-            wanted = bucket_limit(rate, direction)
+            wanted = bucket_limit(rate, direction, limit.burst)
             index = self._index(direction)
             if _LIMIT.unpack_from(self._buckets[index]) == wanted:
                 continue

@@ -97,12 +97,25 @@ static __always_inline __s64 admit(__u64 *tat, __u64 now, __u64 cost, __s64 burs
 	return 0;
 }
 
+/* Put the price `ticks` further ahead of what it was seen to be, or of the furthest that it may be behind. */
+static __always_inline void add_to_price(struct podrate_bucket *bucket, __u64 seen, __u64 now, __u64 ticks)
+{
+	__u64 least = now - bucket->limit.credit;
+
+	if ((__s64)(seen - least) < 0)
+		move(&bucket->price, seen, least + ticks);
+	else
+		__sync_fetch_and_add(&bucket->price, ticks);
+}
+
 /*
  * The congestion price: a second virtual clock that drops nothing. It runs ahead of now while the packets admitted
  * come faster than 256/257 of the limit, the faster the more debt there is, and falls behind while they come slower;
  * each TCP socket is paced by how far ahead it is (see share). So N busy flows settle where the price makes each
  * send 1/N, idle ones cost nothing, and no table of flows is kept. (Price-based rate control: Kelly, Maulloo and
  * Tan, "Rate control for communication networks", 1998; the integral and the debt term as in RFC 8034, PIE.)
+ *
+ * It falls behind by no more than a burst that was asked for, which the senders may then spend at once (see share).
  *
  * Returns whether the limit is used up. A lone flow settles around one and a quarter units; half of one is what a burst
  * may cost without being called so.
@@ -114,10 +127,8 @@ static __always_inline bool raise_price(struct podrate_bucket *bucket, __u64 now
 
 	/* cost * (1 + 1/256 + debt / 537 ms), in an order that can't overflow */
 	cost += (cost >> 8) + ((cost >> 10) * (debt >> 10) >> 15);
-	if (ahead < 0)
-		move(&bucket->price, seen, now + cost);
-	else if (ahead < (__s64)bucket->limit.price_most)
-		__sync_fetch_and_add(&bucket->price, cost);
+	if (ahead < (__s64)bucket->limit.price_most)
+		add_to_price(bucket, seen, now, cost);
 	return ahead > (__s64)(bucket->limit.price_unit >> 1);
 }
 

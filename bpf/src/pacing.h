@@ -115,6 +115,12 @@ static __always_inline __u64 share(const struct bpf_sock_ops *ops, const struct 
 	}
 	if (debt > 0)
 		rate = rate * 256 / (256 + (__u64)debt * 256 / drain);
+	if (price < 0) {
+		/* A burst is spent within some units or round trips: sooner, nobody would hear that it is. */
+		__u64 saved = (__u64)-price < bucket->limit.credit ? (__u64)-price : bucket->limit.credit;
+
+		rate += most * (saved * 16 / (unit > rtt ? unit : rtt)) / 16;
+	}
 	return rate;
 }
 
@@ -145,19 +151,15 @@ static __always_inline bool in_bulk(const struct bpf_sock_ops *ops)
 static __always_inline void enter(struct bpf_sock_ops *ops, struct podrate_bucket *bucket, struct paced *paced)
 {
 	__u64 now = bpf_ktime_get_ns() << PODRATE_TICK_SHIFT;
-	__u64 seen = READ(bucket->price), unit = price_unit(ops, bucket);
+	__u64 seen = READ(bucket->price);
 	__s64 ahead = seen - now;
 
 	paced->rate = bucket->limit.rate;
 	paced->entry = 0;
 	if (!bucket->limit.rate || ahead > (__s64)bucket->limit.entry_most)
 		return;
-	unit += unit >> 2;
-	paced->entry = unit;
-	if (ahead < 0)
-		move(&bucket->price, seen, now + unit);
-	else
-		__sync_fetch_and_add(&bucket->price, unit);
+	paced->entry = price_unit(ops, bucket) * 5 / 4; /* where a lone flow settles */
+	add_to_price(bucket, seen, now, paced->entry);
 }
 
 static __always_inline void leave(struct podrate_bucket *bucket, struct paced *paced)
@@ -182,8 +184,12 @@ static __always_inline void pace_sending(struct bpf_sock_ops *ops, struct podrat
 			rate = LEAST_PACE;
 		if (rate > UNPACED)
 			rate = UNPACED;
-		/* Twice what the whole limit has in flight at this round trip, and 6: more would only be a burst. */
-		window = bytes * ((ops->srtt_us >> 3) + 1000) / 1000000 * 2 / SEGMENT + 6;
+		/*
+		 * Twice what the whole limit has in flight at this round trip, and 6: more would only be a burst, and
+		 * comes when one was asked for.
+		 */
+		window = rate > 2 * bytes ? rate : 2 * bytes;
+		window = window * ((ops->srtt_us >> 3) + 1000) / 1000000 / SEGMENT + 6;
 		if (window > UNCLAMPED)
 			window = UNCLAMPED;
 	}
@@ -221,8 +227,11 @@ static __always_inline void pace_receiving(struct bpf_sock_ops *ops, struct podr
 			window = 2 * SEGMENT;
 		if (window > UNCLAMPED)
 			window = UNCLAMPED;
-		/* For the same reason it is the average of some ACKs. */
-		if (paced->receive_window)
+		/*
+		 * For the same reason it is the average of some ACKs; but not while slow start runs over the limit,
+		 * when it is late already: it falls to less than half at once.
+		 */
+		if (paced->receive_window && window >= paced->receive_window >> 1)
 			window = (window + 7 * (__u64)paced->receive_window) >> 3;
 	} else if (!paced->receive_window || paced->receive_window == UNCLAMPED) {
 		return; /* leave the kernel's own autotuning alone */
@@ -237,16 +246,16 @@ static __always_inline void pace_receiving(struct bpf_sock_ops *ops, struct podr
 		note_refused(shaper, PODRATE_WINDOW);
 }
 
-/* The first flight, before the first round trip has told anything: at most 50 ms of the limit, at least 2 segments. */
-static __always_inline void limit_first_flight(struct bpf_sock_ops *ops, const struct podrate_bucket *bucket)
+#define USUAL_FLIGHT 10 /* segments: the kernel's own initial window, RFC 6928 */
+
+/* Segments of a first flight, before the first round trip has told anything: at most 50 ms of the limit, at least 2. */
+static __always_inline int first_flight(const struct podrate_bucket *bucket)
 {
 	__u64 segments = (bucket->limit.rate >> 3) / 20 / SEGMENT;
 
-	if (bucket->limit.rate && segments < 10) { /* the kernel's own: RFC 6928 */
-		int value = segments < 2 ? 2 : segments;
-
-		bpf_setsockopt(ops, SOL_TCP, TCP_BPF_IW, &value, sizeof(value));
-	}
+	if (!bucket->limit.rate || segments > USUAL_FLIGHT)
+		return USUAL_FLIGHT;
+	return segments < 2 ? 2 : segments;
 }
 
 #endif /* PODRATE_PACING_H */

@@ -31,7 +31,9 @@ struct podrate_limit {
 	__u64 price_unit; /* ticks of price at which a lone flow may send at the whole rate */
 	__u64 price_most; /* ticks of price that are never exceeded */
 	__u64 entry_most; /* ticks of price above which new connections add nothing to it */
-	__u64 reserved[4];
+	__u64 credit; /* ticks that the price falls behind while idle, for senders to spend at once: a burst that was
+		       * asked for */
+	__u64 reserved[3];
 };
 
 /*

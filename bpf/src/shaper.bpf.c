@@ -170,8 +170,21 @@ int podrate_sockops(struct bpf_sock_ops *ops)
 	struct podrate_shaper *shaper = this_shaper();
 	struct bpf_sock *socket = ops->sk;
 	struct paced *paced;
+	int first;
 
-	if (!socket || !egress || !ingress || !shaper)
+	if (!egress || !ingress || !shaper)
+		return 1;
+	/*
+	 * The window of our SYN, so that the peer's first flights stay as small. It is only ever lowered by this, and
+	 * grows by two segments with each that arrives (tcp_grow_window). Also of a request for a connection, no full
+	 * socket.
+	 */
+	if (ops->op == BPF_SOCK_OPS_RWND_INIT) {
+		if (ingress->limit.rate && has(shaper, PODRATE_WINDOW) && !to_itself(ops))
+			ops->reply = first_flight(ingress);
+		return 1;
+	}
+	if (!socket)
 		return 1;
 	switch (ops->op) {
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
@@ -180,7 +193,9 @@ int podrate_sockops(struct bpf_sock_ops *ops)
 		if (to_itself(ops))
 			return 1;
 		ask_for_callbacks(ops, shaper);
-		limit_first_flight(ops, egress);
+		first = first_flight(egress);
+		if (first < USUAL_FLIGHT)
+			bpf_setsockopt(ops, SOL_TCP, TCP_BPF_IW, &first, sizeof(first));
 		break;
 	case BPF_SOCK_OPS_RTT_CB:
 	case BPF_SOCK_OPS_HDR_OPT_LEN_CB: /* before each packet, so before each ACK: its window is computed after us */

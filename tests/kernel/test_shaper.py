@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from bandwidth.limit import Limit
-from bench import iperf
+from bench import iperf, meter
 from bench.cgroup import Cgroup
 from bench.iperf import Traffic
 from bench.lab import Lab
+from bench.point import since_begun
 from loader import bpf
 from loader.bucket import EGRESS, INGRESS
 from loader.shaper import Shaper
@@ -56,6 +57,30 @@ def test_udp_at_twice_the_limit(lab: Lab, pod_cgroup: Cgroup, shaper: Shaper, di
     assert 0.9 < transfer.goodput / (20 * M) < 1.05
     count = shaper.buckets.counters(EGRESS if direction == "egress" else INGRESS)
     assert count.dropped_packets == pytest.approx(transfer.lost, abs=50), "every loss is ours, and counted"
+
+
+def test_slow_start_of_many_senders_is_met_by_windows(pod_cgroup: Cgroup, shaper: Shaper) -> None:
+    """Sixteen slow starts at once send again what was dropped of them; a window that falls in time drops nothing."""
+    shaper.buckets.set(Limit(ingress=100 * M))
+    with Lab(rtt=0.02) as lab:
+        transfer = iperf.run(lab, Traffic(direction="ingress", flows=16, seconds=2), pod_cgroup)
+    assert transfer.goodput / (100 * M) > 0.9
+    assert transfer.retransmits < 170, "1 % of the segments"
+
+
+@pytest.mark.parametrize(("rtt", "flows"), [(0, 1), (0.02, 4)])
+def test_a_burst_is_had_after_silence_and_only_once(pod_cgroup: Cgroup, shaper: Shaper, rtt: float, flows: int) -> None:
+    shaper.buckets.set(Limit(egress=10 * M, burst=500_000_000))
+    assert shaper.buckets.limit() == Limit(egress=10 * M, burst=500_000_000)
+    with Lab(rtt=rtt) as lab, meter.Meter(lab.peer) as wire:
+        iperf.run(lab, Traffic(flows=flows, seconds=3), pod_cgroup)
+        arrived = since_begun(wire.arrived())
+
+    def seconds_worth(after: float) -> float:
+        return sum(arrived[: round(after / meter.STEP)]) * 8 / (10 * M)
+
+    assert 0.6 < seconds_worth(0.3) < 1, "the burst, and what the limit gives meanwhile"
+    assert seconds_worth(1) + 0.9 < seconds_worth(2) < 2.7, "then the limit"
 
 
 def test_ipv6_is_limited_too(lab: Lab, pod_cgroup: Cgroup, shaper: Shaper) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bandwidth.limit import MAX_RATE, MIN_RATE
+from bandwidth.limit import MAX_BURST, MAX_RATE, MIN_BURST, MIN_RATE
 from loader.bucket import DIRECTIONS, EGRESS, TICKS, BucketLimit, bucket_limit
 
 rates = st.integers(MIN_RATE, MAX_RATE)
@@ -29,7 +29,8 @@ def test_the_cost_of_a_packet(rate: int, direction: int, length: int) -> None:
 def test_times_are_ordered_and_far_from_overflow(rate: int, direction: int) -> None:
     limit = bucket_limit(rate, direction)
     assert 0 < limit.burst <= limit.horizon_tcp
-    assert all(0 < time <= 1 << 62 for time in limit[3:])
+    assert all(0 < time <= 1 << 62 for time in limit[3:-1])
+    assert limit.credit == 0, "nobody asked for a burst"
     if direction == EGRESS:
         assert limit.mark < limit.horizon_tcp, "congestion is signalled before anything is dropped"
 
@@ -46,3 +47,13 @@ def test_no_bad_field_reaches_the_kernel(rate: int, direction: int, field: str, 
 
 def test_no_limit_is_all_zero() -> None:
     assert set(bucket_limit(None, EGRESS)) == {0}
+
+
+@given(rates, st.sampled_from(DIRECTIONS), st.integers(MIN_BURST, MAX_BURST))
+def test_a_burst_that_is_asked_for_changes_nothing_else(rate: int, direction: int, burst: int) -> None:
+    limit = bucket_limit(rate, direction, burst)
+    limit.pack()
+    assert limit.burst == burst * TICKS
+    assert limit.credit == (limit.burst if direction == EGRESS else limit.burst // 2)
+    default = bucket_limit(rate, direction)
+    assert limit._replace(burst=default.burst, credit=0) == default

@@ -30,7 +30,7 @@ def structs(request: pytest.FixtureRequest) -> dict[str, dict[str, int]]:
 
 def test_limit(structs: dict[str, dict[str, int]]) -> None:
     fields = structs["podrate_limit"]
-    assert fields == {"": 128, "reserved": 96, **{name: 8 * i for i, name in enumerate(bucket.BucketLimit._fields)}}
+    assert fields == {"": 128, "reserved": 104, **{name: 8 * i for i, name in enumerate(bucket.BucketLimit._fields)}}
 
 
 def test_bucket(structs: dict[str, dict[str, int]]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from types import MappingProxyType
 
 from bandwidth.duration import parse_duration
 from bandwidth.invalid import Invalid
@@ -25,7 +26,11 @@ MAX_INGRESS = PREFIX + "max-ingress"
 # On a Namespace only.
 CAPS = (MAX_BANDWIDTH, MAX_EGRESS, MAX_INGRESS)
 
+# Kubernetes' own annotations, for its CNI plugin `bandwidth`. They stand for ours where the operator says so.
+KUBERNETES = {"kubernetes.io/egress-bandwidth": EGRESS, "kubernetes.io/ingress-bandwidth": INGRESS}
+
 _SWITCHES = (INGRESS_QUEUE, INJECT)
+ABOUT_THE_LIMIT = (BURST, *_SWITCHES)  # these ask for no limit by themselves
 EXAMPLES = dict.fromkeys((*KEYS, *CAPS), "10M") | {BURST: "20ms"} | dict.fromkeys(_SWITCHES, '"true"')
 
 
@@ -34,32 +39,31 @@ class Asked:
     """What one object's keys say, as they are written; `rate`, `burst` and `switch` read them, and raise Invalid.
 
     written:  the value of each key that is there
-    places:   by key, "labels" or "annotations"
-    where:    the path of the metadata that holds them, for errors; "" for a pod's own, where the key says it all
+    names:    what to call it in an error: the key, or its path in the object
     """
 
     written: Mapping[str, object] = field(default_factory=dict)
-    places: Mapping[str, str] = field(default_factory=dict)
-    where: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
 
-    def name(self, key: str) -> str:
-        """What to call `key` in an error."""
-        return f"{self.where}.{self.places[key]}[{key}]" if self.where and key in self.places else key
+    @property
+    def limiting(self) -> list[str]:
+        """The keys that ask for a limit, or cap one."""
+        return [key for key in self.written if key not in ABOUT_THE_LIMIT]
 
     def rate(self, *keys: str) -> tuple[str, int] | None:
         """The first of `keys` that is there, and its rate in bit/s."""
         for key in keys:
             if key in self.written:
-                return key, parse_rate(self.written[key], self.name(key))
+                return key, parse_rate(self.written[key], self.names[key])
         return None
 
     def burst(self) -> int | None:
         """The burst in ns."""
-        return parse_duration(self.written[BURST], self.name(BURST)) if BURST in self.written else None
+        return parse_duration(self.written[BURST], self.names[BURST]) if BURST in self.written else None
 
     def switch(self, key: str) -> bool | None:
         """What INJECT or INGRESS_QUEUE says."""
-        return _parse_switch(self.written[key], self.name(key)) if key in self.written else None
+        return _parse_switch(self.written[key], self.names[key]) if key in self.written else None
 
     def check(self) -> None:
         """Read every value. Raises Invalid for the first bad one, in the order of KEYS."""
@@ -73,29 +77,43 @@ class Asked:
 
 
 def read(
-    labels: Mapping[str, object], annotations: Mapping[str, object], where: str = "", known: tuple[str, ...] = KEYS
+    labels: Mapping[str, object],
+    annotations: Mapping[str, object],
+    where: str = "",
+    known: tuple[str, ...] = KEYS,
+    aliases: Mapping[str, str] = MappingProxyType({}),
 ) -> Asked:
     """The keys in an object's labels and annotations; their values are not read yet.
 
+    where:    the path of the metadata that holds them, for errors; "" for a pod's own, where the key says it all
+    known:    the keys that may be there
+    aliases:  foreign annotations that stand for a key of ours where none of ours speaks for that direction
+
     A key may stand as a label or as an annotation; as both only with one value. Raises Invalid for a key below
-    podrate.io/ that is not `known`: a misspelt limit must not be a missing one.
+    podrate.io/ that is not known: a misspelt limit must not be a missing one.
     """
     written: dict[str, object] = {}
-    places: dict[str, str] = {}
+    names: dict[str, str] = {}
+
+    def name(place: str, key: str) -> str:
+        return f"{where}.{place}[{key}]" if where else key
+
     for place, metadata in (("labels", labels), ("annotations", annotations)):
         for key, value in metadata.items():
             if not isinstance(key, str) or not key.startswith(PREFIX):
                 continue
             if key == ANNOTATION and place == "annotations":
                 continue  # the webhook's own
-            name = f"{where}.{place}[{key}]" if where else key
             if key not in known:
-                raise _unknown(name, key, value, known)
+                raise _unknown(name(place, key), key, value, known)
             if written.setdefault(key, value) != value:
                 reason = f"the annotation disagrees with the label {written[key]!a}"
-                raise Invalid(name, value, reason, "one of the two", f"{key}: {EXAMPLES[key]}")
-            places.setdefault(key, place)
-    return Asked(written, places, where)
+                raise Invalid(name(place, key), value, reason, "one of the two", f"{key}: {EXAMPLES[key]}")
+            names.setdefault(key, name(place, key))
+    for alias, key in aliases.items():
+        if alias in annotations and key not in written and BANDWIDTH not in written:
+            written[key], names[key] = annotations[alias], name("annotations", alias)
+    return Asked(written, names)
 
 
 def _unknown(name: str, key: str, value: object, known: tuple[str, ...]) -> Invalid:

@@ -83,7 +83,7 @@ def pod_limit(pod: Asked, namespace: Asked, *, host_network: bool = False) -> Ou
         for key in (BURST, INGRESS_QUEUE):
             if key in pod.written:
                 reason = "there is no limit that it could be for"
-                raise Invalid(pod.name(key), pod.written[key], reason, f"it beside {BANDWIDTH}", f"{BANDWIDTH}: 10M")
+                raise Invalid(pod.names[key], pod.written[key], reason, f"it beside {BANDWIDTH}", f"{BANDWIDTH}: 10M")
         return Outcome(None)
     said = pod if BURST in pod.written else namespace
     burst = said.burst()
@@ -110,7 +110,7 @@ def _refuse_above(said: Asked, key: str, rate: int, cap: tuple[str, int] | None,
     if cap and rate > cap[1]:
         most = format_rate(cap[1])
         reason = f"it is above {whose}, {cap[0]}: {most}"
-        raise AboveCap(said.name(key), said.written[key], reason, f"at most {most}", f"{key}: {most}")
+        raise AboveCap(said.names[key], said.written[key], reason, f"at most {most}", f"{key}: {most}")
 
 
 def _refuse_opt_out(pod: Asked, namespace: Asked) -> None:
@@ -119,7 +119,7 @@ def _refuse_opt_out(pod: Asked, namespace: Asked) -> None:
             reason = f"the Namespace caps its pods, {cap[0]}: {format_rate(cap[1])}, and none of them can opt out"
             allowed = "a pod without this key, or this key on the Namespace"
             raise AboveCap(
-                pod.name(INJECT), pod.written[INJECT], reason, allowed, f"{BANDWIDTH}: {format_rate(cap[1])}"
+                pod.names[INJECT], pod.written[INJECT], reason, allowed, f"{BANDWIDTH}: {format_rate(cap[1])}"
             )
 
 
@@ -135,7 +135,7 @@ def _refuse_short(said: Asked, rate: int) -> None:
         allowed, example = "no burst at this rate", f"a rate of {format_rate(10_000)}"
     else:
         allowed, example = f"{format_duration(enough)} to 10s at this rate", f"{BURST}: {format_duration(enough)}"
-    raise Invalid(said.name(BURST), said.written[BURST], reason, allowed, example)
+    raise Invalid(said.names[BURST], said.written[BURST], reason, allowed, example)
 
 
 def _ingress_queue(pod: Asked, namespace: Asked, ingress: int | None, *, host_network: bool) -> bool:
@@ -155,7 +155,7 @@ def _ingress_queue(pod: Asked, namespace: Asked, ingress: int | None, *, host_ne
         obstacle = (reason, "a pod without hostNetwork, or without this key", '"false"')
     wanted = pod.switch(INGRESS_QUEUE)
     if wanted and obstacle:
-        raise Invalid(pod.name(INGRESS_QUEUE), pod.written[INGRESS_QUEUE], *obstacle)
+        raise Invalid(pod.names[INGRESS_QUEUE], pod.written[INGRESS_QUEUE], *obstacle)
     if wanted is None:
         wanted = namespace.switch(INGRESS_QUEUE) and not obstacle
     return bool(wanted)

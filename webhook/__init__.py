@@ -2,10 +2,17 @@
 
     review       the AdmissionReview on the wire: parsed from bytes, answered in bytes
     pod          the few fields of a raw pod that we look at
-    sidecar      the container and the volumes that we add
+    sidecar      the container and the volumes that we add; what the operator chooses about them
+    likeness     whether a container by our name is ours
     patch        from a pod and its limit to a minimal JSON Patch
     decision     what was decided, and why
-    decide       from a request to allowed, patched or rejected: the policy, and no I/O
+    decide       from a request to allowed, patched or rejected: which rule is whose, and no I/O
+    pods         a pod that is created, and one that runs and is changed
+    workload     Deployments and others: their template, judged as a pod
+    subresources ephemeral containers and Bindings: the ways past a pod's own admission
+    namespace    a Namespace's defaults and caps, and whether it may have them
+    obstacles    where no limit could be kept
+    advice       warnings, and what the audit log gets
     app          POST /mutate
     health       /livez, /readyz and /metrics, on a port of their own
     metrics      what is counted

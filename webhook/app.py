@@ -13,6 +13,7 @@ from webhook import log
 from webhook.decide import decide
 from webhook.decision import Decision, Result
 from webhook.metrics import Metrics
+from webhook.namespace import Namespace
 from webhook.review import MAX_BYTES, AdmissionRequest, BadRequest, allowed, parse, rejected
 from webhook.sidecar import Settings
 
@@ -47,7 +48,7 @@ def create(settings: Settings, metrics: Metrics) -> FastAPI:
 def _answer(body: bytes, settings: Settings) -> tuple[bytes, Decision]:
     """Inline in the event loop: a decision takes less than a hop to a thread."""
     request = parse(body)
-    decision = decide(request, settings)
+    decision = decide(request, settings, Namespace(request.get("namespace") or "default"))
     log.event(
         "review",
         namespace=request.get("namespace") or "",

@@ -3,8 +3,6 @@
 from typing import Any
 
 from bandwidth.invalid import quote
-from bandwidth.keys import PREFIX
-from bandwidth.limit import ANNOTATION
 from webhook.review import BadRequest, json_type, optional, required
 
 MIRROR = "kubernetes.io/config.mirror"
@@ -14,15 +12,20 @@ _OS = "kubernetes.io/os"
 class Pod:
     """A view of a v1 Pod as the API server sent it; the dict below is never changed.
 
-    `raw` and `where` (its path in the request) come from the caller. Raises BadRequest for a wrong type in a field
+    `raw` and `where` (its path in the request) come from the caller; so does `path`, where it is in the object that
+    the user wrote: "" for a pod, "spec.template." for a template. Raises BadRequest for a wrong type in a field
     that we read. That is the caller's fault, not the user's: the API server decodes a pod before it asks us.
     """
 
-    def __init__(self, raw: object, where: str) -> None:
+    def __init__(self, raw: object, where: str, path: str = "") -> None:
         if not isinstance(raw, dict):
             raise BadRequest(f"{where} must be an object, not {json_type(raw)}")
         self.where = where
-        self.metadata: dict[str, Any] = required(raw, "metadata", dict, where)
+        self.path = path
+        if path:  # a template may do without
+            self.metadata: dict[str, Any] = optional(raw, "metadata", dict, where) or {}
+        else:
+            self.metadata = required(raw, "metadata", dict, where)
         self.labels = self._strings("labels")
         self.annotations = self._strings("annotations")
         self.spec: dict[str, Any] = required(raw, "spec", dict, where)
@@ -30,25 +33,12 @@ class Pod:
         self.containers = self._objects("containers")
         self.ephemeral_containers = self._objects("ephemeralContainers")
         self.volumes = self._objects("volumes")
+        self.pull_secrets = self._objects("imagePullSecrets")
 
     @property
-    def keys(self) -> dict[tuple[str, str], str]:
-        """What the user wrote of ours: {("label" or "annotation", key): value}."""
-        return {
-            (kind, key): value
-            for kind, written in (("label", self.labels), ("annotation", self.annotations))
-            for key, value in written.items()
-            if key.startswith(PREFIX) and key != ANNOTATION
-        }
-
-    @property
-    def owner(self) -> str:
-        """Who controls the pod, as Kind/name; "" if nobody does. For the log: what is odd in it is left out."""
-        owners = self.metadata.get("ownerReferences")
-        for each in owners if isinstance(owners, list) else ():
-            if isinstance(each, dict) and each.get("controller") is True:
-                return f"{each.get('kind')}/{each.get('name')}"
-        return ""
+    def host_network(self) -> bool:
+        """Whether it has no network namespace of its own."""
+        return self.spec.get("hostNetwork") is True
 
     @property
     def mirror(self) -> bool:

@@ -27,20 +27,30 @@ VOLUMES: tuple[dict[str, Any], ...] = (
 LOCAL_VOLUMES = (_CGROUP, _STATE)
 
 
+# By the names that their projects give to the runtime class: gVisor, Kata Containers and its variants.
+SANDBOXES = ("gvisor", "runsc", "kata", "kata-*")
+
+
 @dataclass(frozen=True)
 class Settings:
-    """What the operator chooses about the sidecar.
+    """What the operator chooses.
 
-    image:        the loader's image
-    pull_policy:  its imagePullPolicy, or None for Kubernetes' own default
-    requests, limits:  its resources, as canonical quantities: we compare them with what the API server stored
+    image:         the loader's image
+    pull_policy:   its imagePullPolicy, or None for Kubernetes' own default
+    pull_secrets:  Secrets of the pod's namespace that its registry needs
+    requests, limits:  its resources
+    sandboxes:     patterns (fnmatch) of the runtime classes with a network stack of their own
+    kubernetes_annotations:  whether Kubernetes' own bandwidth annotations ask for a limit
     """
 
     image: str
     pull_policy: str | None = None
+    pull_secrets: tuple[str, ...] = ()
     # Always both: a quota or a LimitRange in the pod's namespace may demand them, and a leak must not hurt the node.
     requests: Mapping[str, str] = field(default_factory=lambda: {"cpu": "1m", "memory": "16Mi"})
     limits: Mapping[str, str] = field(default_factory=lambda: {"cpu": "100m", "memory": "64Mi"})
+    sandboxes: tuple[str, ...] = SANDBOXES
+    kubernetes_annotations: bool = False
 
 
 def container(settings: Settings) -> dict[str, Any]:

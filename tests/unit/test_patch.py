@@ -158,11 +158,56 @@ def test_a_sidecar_that_others_came_before_moves_to_the_front() -> None:
     assert inject_into(after)["spec"]["initContainers"] == containers
 
 
-@pytest.mark.parametrize("extra", [{"name": "AWS_REGION", "value": "x"}, {"name": "POD_UIDS", "value": "x"}])
-def test_what_other_injectors_added_is_not_ours_to_judge(extra: dict[str, str]) -> None:
+def altered(**fields: object) -> dict[str, Any]:
+    """A patched pod whose sidecar has other fields; a list is added to."""
     after = inject_into(pod())
-    after["spec"]["initContainers"][0]["env"].append(extra)
-    assert patch_of(after) == []
+    sidecar = after["spec"]["initContainers"][0]
+    for key, value in fields.items():
+        sidecar[key] = [*sidecar.get(key, []), *value] if isinstance(value, list) else value
+    return after
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        {"env": [{"name": "AWS_REGION", "value": "x"}, {"name": "POD_UIDS", "value": "x"}]},
+        {"env": [{"name": "HTTP_PROXY", "value": "x"}]},
+        {"volumeMounts": [{"name": "token", "mountPath": "/var/run/secrets/eks.amazonaws.com/serviceaccount"}]},
+        {"image": "example/loader:1@sha256:" + "0" * 64},
+        {"imagePullPolicy": "IfNotPresent", "terminationMessagePath": "/dev/termination-log"},
+        {"resources": {"requests": {"cpu": "50m"}}},
+    ],
+    ids=str,
+)
+def test_what_the_api_server_and_other_injectors_add_is_not_ours_to_judge(added: dict[str, Any]) -> None:
+    assert patch_of(altered(**added)) == []
+
+
+@pytest.mark.parametrize(
+    ("added", "field"),
+    [
+        ({"volumeMounts": [{"name": "mine", "mountPath": "/usr/bin"}]}, "volumeMounts"),
+        ({"volumeMounts": [{"name": "mine", "mountPath": "/var/run/secrets/../../../usr/bin"}]}, "volumeMounts"),
+        ({"volumeMounts": [{"name": "mine", "mountPath": "/run/podrate/limit"}]}, "volumeMounts"),
+        ({"env": [{"name": "LD_PRELOAD", "value": "/mine.so"}]}, "env"),
+        ({"env": [{"name": "PYTHONPATH", "value": "/mine"}]}, "env"),
+        ({"env": [{"name": "PATH", "value": "/mine"}]}, "env"),
+        ({"env": [{"name": "POD_UID", "value": "another"}]}, "env"),
+        ({"envFrom": [{"configMapRef": {"name": "mine"}}]}, "envFrom"),
+        ({"args": ["probe"]}, "args"),
+        ({"workingDir": "/mine"}, "workingDir"),
+        ({"lifecycle": {"postStart": {"exec": {"command": ["sh"]}}}}, "lifecycle"),
+        ({"livenessProbe": {"exec": {"command": ["sh"]}}}, "livenessProbe"),
+        ({"image": "example/loader:1@sha256:0"}, "image"),
+        ({"image": "example/loader:1-mine"}, "image"),
+        ({"terminationMessagePath": "/usr/bin/podrate"}, "terminationMessagePath"),
+        ({"securityContext": SIDECAR["securityContext"] | {"seLinuxOptions": {"type": "spc_t"}}}, "securityContext"),
+    ],
+    ids=str,
+)
+def test_a_container_that_is_ours_and_more_is_not_ours(added: dict[str, Any], field: str) -> None:
+    with pytest.raises(Invalid, match=f"differs from it in {field}\\. "):
+        patch_of(altered(**added))
 
 
 @pytest.mark.parametrize(
@@ -222,7 +267,8 @@ def test_every_change_to_what_we_add_is_seen() -> None:
     seen = 0
     for field, index, ours in added:
         for changed in changes(ours):
-            if changed.get("name") != ours["name"]:
+            resources = changed.get("resources")  # an autoscaler may set others
+            if changed.get("name") != ours["name"] or (resources is not None and resources != ours["resources"]):
                 continue
             after = inject_into(pod())
             after["spec"][field][index] = changed

@@ -30,7 +30,11 @@ def test_the_example_is_patched(webhook: Webhook) -> None:
         "v": 1, "egress": 10_000_000, "ingress": 10_000_000,
     }  # fmt: skip
     # As the API server calls again when another webhook changed the pod after us.
-    assert webhook.review(review(after)) == {"uid": review()["request"]["uid"], "allowed": True}
+    assert webhook.review(review(after)) == {
+        "uid": review()["request"]["uid"],
+        "allowed": True,
+        "auditAnnotations": {"limit": '{"v":1,"egress":10000000,"ingress":10000000}'},
+    }
 
 
 def test_a_bad_label_is_rejected_in_one_line(webhook: Webhook) -> None:

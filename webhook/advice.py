@@ -1,0 +1,50 @@
+"""What is accepted and yet likely to be a mistake: the warnings that kubectl prints. And what the audit log keeps."""
+
+from collections.abc import Sequence
+
+from bandwidth.duration import format_duration
+from bandwidth.keys import KUBERNETES, Asked
+from bandwidth.limit import Limit, encode
+from bandwidth.rate import format_rate
+from webhook.pod import Pod
+from webhook.sidecar import Settings
+
+SLOW = 64_000  # bit/s: at less, a page of the web takes minutes, and TCP's own timers give up
+FAST = 10_000_000_000  # bit/s: few nodes have more, so that it is no limit, or a prefix too much
+LONG = 1_000_000_000  # ns: who may send at full speed for longer is not limited by most people's measure
+
+
+def warnings(pod: Pod, asked: Asked, limit: Limit, settings: Settings) -> Sequence[str]:
+    """Lines about a pod that gets `limit`."""
+    return (*_about_limit(limit), *_about_annotations(pod, asked, settings))
+
+
+def _about_limit(limit: Limit) -> list[str]:
+    lines = []
+    for direction, rate in (("egress", limit.egress), ("ingress", limit.ingress)):
+        if rate is not None and rate < SLOW:
+            lines.append(f"podrate: {direction} is limited to {format_rate(rate)}bit/s; below 64k TCP hardly works")
+        if rate is not None and rate > FAST:
+            lines.append(f"podrate: {direction} is limited to {format_rate(rate)}bit/s; few nodes have more than 10G")
+    if limit.burst is not None and limit.burst > LONG:
+        lines.append(f"podrate: a burst of {format_duration(limit.burst)} exceeds the limit for longer than a second")
+    return lines
+
+
+def _about_annotations(pod: Pod, asked: Asked, settings: Settings) -> list[str]:
+    lines = []
+    for alias, key in KUBERNETES.items():
+        if alias not in pod.annotations:
+            continue
+        if not settings.kubernetes_annotations:
+            lines.append(f"podrate: where the CNI plugin bandwidth runs, {alias} limits this pod a second time")
+        elif asked.names.get(key, "").removesuffix("]").endswith(alias):
+            lines.append(f"podrate: {alias} is deprecated here; write {key}: {pod.annotations[alias]}")
+        else:
+            lines.append(f"podrate: {alias} has no effect beside podrate's own keys")
+    return [line if line.isascii() and line.isprintable() else ascii(line)[1:-1] for line in lines]
+
+
+def audited(limit: Limit) -> dict[str, str]:
+    """What the audit event keeps of a pod's limit."""
+    return {"limit": encode(limit)}

@@ -1,0 +1,32 @@
+"""The ways past a pod's own admission: what joins a running pod, and what the scheduler writes into it."""
+
+from bandwidth.keys import BANDWIDTH, PREFIX
+from webhook.decision import Decision, Reason, Refusal, Result
+from webhook.patch import refuse_mounts
+from webhook.pod import Pod
+from webhook.review import BadRequest, json_type, optional
+from webhook.sidecar import follows_limit
+
+
+def debugged(pod: Pod) -> Decision:
+    """Ephemeral containers that join a running pod. Raises Refusal for one that would get at the loader's volumes."""
+    if any(follows_limit(container) for container in pod.init_containers):
+        refuse_mounts(pod)
+    return Decision(Result.ALLOWED, Reason.AS_BEFORE, "ephemeral containers that leave the loader alone")
+
+
+def bound(binding: object) -> Decision:
+    """A Binding: what its metadata says is copied to the pod (assignPod in the API server's pod storage).
+
+    Raises Refusal for a key of ours: the pod would carry it unseen.
+    """
+    if not isinstance(binding, dict):
+        raise BadRequest(f"request.object must be an object, not {json_type(binding)}")
+    metadata = optional(binding, "metadata", dict, "request.object") or {}
+    for place in ("labels", "annotations"):
+        for key, value in (optional(metadata, place, dict, "request.object.metadata") or {}).items():
+            if key.startswith(PREFIX):
+                reason = "a Binding is copied to its pod past the pod's own admission"
+                allowed = "podrate's keys on the pod"
+                raise Refusal(Reason.BAD_KEY, f"metadata.{place}[{key}]", value, reason, allowed, f"{BANDWIDTH}: 10M")
+    return Decision(Result.ALLOWED, Reason.NO_LIMIT, "a Binding without podrate's keys")

@@ -1,0 +1,62 @@
+"""Workloads: a template that would make bad pods is rejected when it is applied, not in a ReplicaSet's events."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from bandwidth.keys import PREFIX
+from webhook.decision import Decision, Reason, Result
+from webhook.namespace import Namespace
+from webhook.pod import Pod
+from webhook.pods import created
+from webhook.review import BadRequest, json_type
+from webhook.sidecar import Settings
+
+_TEMPLATE = ("spec", "template")
+# By API group and resource: the kind, and where its pods' template is.
+WORKLOADS: Mapping[tuple[str, str], tuple[str, Sequence[str]]] = {
+    ("apps", "deployments"): ("Deployment", _TEMPLATE),
+    ("apps", "statefulsets"): ("StatefulSet", _TEMPLATE),
+    ("apps", "daemonsets"): ("DaemonSet", _TEMPLATE),
+    ("apps", "replicasets"): ("ReplicaSet", _TEMPLATE),
+    ("batch", "jobs"): ("Job", _TEMPLATE),
+    ("batch", "cronjobs"): ("CronJob", ("spec", "jobTemplate", "spec", "template")),
+}
+
+
+def applied(
+    workload: object, old: object | None, path: Sequence[str], namespace: Namespace, settings: Settings
+) -> Decision:
+    """A workload that is created or (with `old`) changed. Never patched: its pods will be. Raises Invalid."""
+    template = _at(workload, path, "request.object")
+    if old is not None and template == _at(old, path, "request.oldObject"):
+        return Decision(Result.ALLOWED, Reason.AS_BEFORE, "the template is as it was")
+    where = ".".join(path)
+    pod = Pod(template, f"request.object.{where}", f"{where}.")
+    decision = created(pod, namespace, settings)
+    lines = (*decision.warnings, *_misplaced(workload, pod, where))
+    return replace(decision, result=Result.ALLOWED, line=f"template: {decision.line}", patch=(), warnings=lines)
+
+
+def _at(raw: object, path: Sequence[str], where: str) -> object:
+    for key in path:
+        if not isinstance(raw, dict):
+            raise BadRequest(f"{where} must be an object, not {json_type(raw)}")
+        raw, where = raw.get(key), f"{where}.{key}"
+    return raw
+
+
+def _misplaced(workload: Any, pod: Pod, where: str) -> list[str]:  # noqa: ANN401  JSON
+    """A key on the workload itself limits nothing. Where the template has it too, a tool has put it on everything."""
+    metadata = workload.get("metadata")
+    if not isinstance(metadata, dict) or metadata.get("ownerReferences"):
+        return []  # whose metadata a controller has copied
+    lines = []
+    for place, theirs in (("labels", pod.labels), ("annotations", pod.annotations)):
+        written = metadata.get(place)
+        lines += [
+            f"podrate: metadata.{place}[{key}] limits nothing; write it in {where}.metadata.{place}"
+            for key in (written if isinstance(written, dict) else ())
+            if key.startswith(PREFIX) and key not in theirs and key.isascii() and key.isprintable()
+        ]
+    return lines

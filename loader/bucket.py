@@ -169,7 +169,8 @@ class Buckets:
         """The limit in force, read from the kernel; whether there is a queue too, these maps don't know."""
         limits = [BucketLimit(*_LIMIT.unpack_from(self._buckets[self._index(direction)])) for direction in DIRECTIONS]
         burst = next((limit.burst // TICKS for limit in limits if limit.credit), None)
-        return Limit(*(limit.rate or None for limit in limits), burst)
+        egress, ingress = (limit.rate or None for limit in limits)
+        return Limit(egress, ingress, burst)
 
     def set(self, limit: Limit) -> None:
         """Put a limit in force. A direction whose rate stays keeps its clock; the other starts with a fresh one."""

@@ -2,6 +2,7 @@
 
 python -m bench point --rate 100M --flows 16 --shapers podrate,tbf --json
 python -m bench sweep --quick && python -m bench report
+python -m bench resident
 """
 
 import argparse
@@ -100,6 +101,17 @@ def _run_sweep(options: argparse.Namespace) -> int:
     return 0
 
 
+def _run_resident(options: argparse.Namespace) -> int:
+    from bench import resident
+
+    measured = resident.measure(options.seconds)
+    if options.json:
+        print(json.dumps(measured._asdict(), indent=2))
+    else:
+        Console().print(tables.of_resident(measured))
+    return 0
+
+
 def _run_report(options: argparse.Namespace) -> int:
     from bench import report  # draws, which the other commands need no library for
 
@@ -132,6 +144,11 @@ def _parser() -> _Parser:
     many.add_argument("--seconds", type=_count(1, 600), help="of each run (default: 3, --quick: 2)")
     many.add_argument("--runs", type=_count(1, 100), help="of each shaper; the median counts (default: 3, --quick: 1)")
     many.add_argument("--results", type=Path, default=_RESULTS, help="the file that is written after each point")
+
+    waiting = commands.add_parser("resident", help="what a sidecar costs its pod", formatter_class=defaults)
+    waiting.set_defaults(run=_run_resident)
+    waiting.add_argument("--seconds", type=_count(1, 600), default=10, help="to watch them wait")
+    waiting.add_argument("--json", action="store_true", help="an object instead of a table: seconds and bytes")
 
     written = commands.add_parser("report", help="make a document of a sweep", formatter_class=defaults)
     written.set_defaults(run=_run_report)

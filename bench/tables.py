@@ -7,6 +7,7 @@ from rich.table import Table
 
 from bandwidth.rate import format_rate
 from bench.point import Measured, Point
+from bench.resident import Resident
 
 Row = Mapping[str, Any]  # one object of `point --json`
 
@@ -132,3 +133,19 @@ def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown, all columns but the first to the right."""
     lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def of_resident(measured: Resident) -> Table:
+    """A sidecar's cost."""
+    table = Table("what a limited pod pays", "", title="one sidecar", title_justify="left")
+    for what, figure in (
+        ("its start until the limit is in force", f"{measured.start * 1e3:.0f} ms"),
+        ("a change of the annotation's file until it is in force", f"{measured.follow * 1e3:.0f} ms"),
+        ("memory (PSS), alone on its node", f"{measured.alone / 1e6:.2f} MB"),
+        ("  of that its own, which can't be shared or dropped", f"{measured.anonymous / 1e6:.2f} MB"),
+        ("memory (PSS), one of ten", f"{measured.shared / 1e6:.2f} MB"),
+        ("wakeups while it waits", f"{measured.wakeups:.2f} a second"),
+        ("CPU while it waits", f"{measured.cpu * 100:.3f} %"),
+    ):
+        table.add_row(what, figure)
+    return table

@@ -3,6 +3,7 @@
 From the bottom up; each module imports only from those above it:
 
     say         lines for a person, safe for a terminal
+    lean        records without `typing`, for what each pod holds in memory
     failure     the one exception that ends a command: a reason code, a line, a remedy, an exit code
     libbpf      libbpf.so.1 as C declares it: only what we use
     bpf         the typed API on top: object spec, loaded object, maps, programs, attachments
@@ -16,6 +17,9 @@ From the bottom up; each module imports only from those above it:
     libnl       libnl-route-3.so.200 as C declares it; imported only where there is a queue
     ifb         the queue's device, qdisc and filters
     adopt       the connections that are older than the limit, or outlive it
+    memory      what a process that waits gives back
+    annotation  the file that carries the limit into the pod, and the wait for its change
+    state       what a pod's loader leaves for its probe and for its next run
     sidecar     the process in the pod: attach, announce, follow the annotation; and its probe
     pods        a pod's UID in a cgroup's path; its name
     target      what a person calls a cgroup, resolved

@@ -4,15 +4,21 @@
 context manager. Errors carry errno.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
 import struct
 from ctypes import byref, c_uint32
 from errno import EINVAL
-from types import TracebackType
-from typing import NamedTuple, Self
 
+from loader.lean import NamedTuple
 from loader.libbpf import MapInfo, OpenOptions, ProgramInfo, TestRunOptions, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
 
 # enum bpf_attach_type and attach flags of linux/bpf.h
 CGROUP_INET_INGRESS = 0

@@ -3,13 +3,19 @@
 Mirrors bpf/src/podrate.h.
 """
 
+from __future__ import annotations
+
 import struct
 import time
-from typing import ClassVar, NamedTuple
 
 from bandwidth.limit import MAX_RATE, Limit
 from loader import bpf
+from loader.lean import NamedTuple
 from loader.parts import ALL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 EGRESS, INGRESS = 0, 1  # enum podrate_direction
 DIRECTIONS = (EGRESS, INGRESS)
@@ -161,7 +167,7 @@ class Buckets:
             raise ValueError(f"parts {parts}: no such part; 0 to {ALL}")
         self._shaper[0] = _SHAPER.pack(parts, 0, 0)
 
-    def state(self) -> "ShaperState":
+    def state(self) -> ShaperState:
         """Which parts are in use, and how many connections."""
         return ShaperState(*_SHAPER.unpack(self._shaper[0]))
 

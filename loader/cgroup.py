@@ -4,11 +4,16 @@ A cgroup is never guessed: whatever is not found is a Failure, because a limit o
 would filter the whole machine.
 """
 
+from __future__ import annotations
+
 import os
-from types import TracebackType
-from typing import Self
 
 from loader.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
 
 
 def mount_point(below: str = "/") -> str:

@@ -1,14 +1,20 @@
 """The shaper: its programs loaded, and attached to a cgroup. loader.attached finds them there."""
 
+from __future__ import annotations
+
 import os
 from errno import ENODEV, ENOENT
-from types import TracebackType
-from typing import Self
 
 from loader import bpf
 from loader.bucket import Buckets
 from loader.failure import Failure
+from loader.lean import NamedTuple
 from loader.parts import EXCHANGE, available
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
 
 _BUILD = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bpf", "build")
 OBJECT = os.path.join(_BUILD, "shaper.bpf.o")

@@ -62,17 +62,28 @@ class Other(NamedTuple):
 
 def find_attached(cgroup: str) -> Attached | None:
     """Our shaper on a cgroup, or None. To be closed."""
-    exclusive, programs = True, []
     with OpenCgroup(cgroup) as fd:
-        for name, hook in HOOKS.items():
-            flags, ids = bpf.attachments(fd, hook)
-            for program in _open(ids):
-                if program.name == name:
-                    programs.append(program)
-                    exclusive = exclusive and flags == bpf.EXCLUSIVE
-                else:
-                    program.close()
-    return Attached(cgroup, exclusive, tuple(programs)) if programs else None
+        there = _attachments(fd)
+        while True:
+            exclusive, programs = True, []
+            for name, (flags, ids) in zip(HOOKS, there, strict=True):
+                for program in _open(ids):
+                    if program.name == name:
+                        programs.append(program)
+                        exclusive = exclusive and flags == bpf.EXCLUSIVE
+                    else:
+                        program.close()
+            now = _attachments(fd)
+            if now == there:
+                return Attached(cgroup, exclusive, tuple(programs)) if programs else None
+            for program in programs:  # some of them were replaced while we looked
+                program.close()
+            there = now
+
+
+def _attachments(cgroup_fd: int) -> list[bpf.Attachments]:
+    """What is on each of the HOOKS, in their order."""
+    return [bpf.attachments(cgroup_fd, hook) for hook in HOOKS.values()]
 
 
 def others(cgroup: str) -> list[Other]:

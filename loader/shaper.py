@@ -8,7 +8,6 @@ from errno import ENODEV, ENOENT
 from loader import bpf
 from loader.bucket import Buckets
 from loader.failure import Failure
-from loader.lean import NamedTuple
 from loader.parts import EXCHANGE, available
 
 TYPE_CHECKING = False

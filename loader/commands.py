@@ -125,24 +125,30 @@ examples:
 
 def _status(parser: argparse.ArgumentParser) -> Run:
     parser.description = """\
-Show limits and counters.
+Show limits and counters, and who is held back now.
 
-Of one cgroup; without TARGET of every limited one.
+With TARGET the limits that apply to it, its own first and then those above; without, every one of this machine. Looks
+twice, so that it can say what passes now and for how much of the last second senders were held back.
 """
     parser.epilog = """\
 examples:
   podrate status                      # every limited cgroup
-  podrate status nginx.service
-  podrate status --json | jq '.[] | select(.egress.held_back) | .cgroup'
+  podrate status nginx.service        # or shop/web, or 4711: why is this one slow?
+  podrate status --json | jq '.[] | select(.egress.sample.throttled > 0.1) | .cgroup'
 """
     _add_target(parser, nargs="?")
+    parser.add_argument(
+        "--sample", metavar="TIME", default="1s", help="between the looks: 1ms to 10s, or 0 for one look"
+    )
     parser.add_argument("--json", action="store_true", help="a list of objects: rates in bit/s, bytes on the wire")
 
     def work(options: argparse.Namespace) -> int:
+        from bandwidth.duration import parse_duration
         from loader.status import status
         from loader.target import resolve
 
-        return status(resolve(options.target) if options.target else None, options.json)
+        sample = 0.0 if options.sample == "0" else parse_duration(options.sample, "--sample") / 1e9
+        return status(resolve(options.target) if options.target else None, sample=sample, as_json=options.json)
 
     return work
 

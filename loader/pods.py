@@ -11,7 +11,7 @@ _POD = re.compile(r"(?:^|-)pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}
 
 def uid_of(cgroup: str) -> str | None:
     """The UID of the pod that a cgroup is, or is in; None if it is no pod's."""
-    for part in cgroup.split("/"):
+    for part in reversed(cgroup.split("/")):  # the inner one, where a cluster's node is another's pod
         if match := _POD.search(part):
             return match[1].replace("_", "-")
     return None

@@ -147,7 +147,7 @@ def test_what_the_command_leaves_running_stays_limited(podrate: Podrate) -> None
     cgroup = cgroup2_mount() / Path(f"/proc/{pid}/cgroup").read_text().partition("0::/")[2].strip()
     try:
         assert f"1 process(es) of the command still run; they stay limited in {cgroup}" in done.stderr
-        (status,) = json.loads(podrate("status", "--json", str(cgroup)).stdout)
+        (status,) = json.loads(podrate("status", "--sample", "0", "--json", str(cgroup)).stdout)
         assert status["egress"]["limit"] == 10_000_000
     finally:
         os.kill(pid, signal.SIGKILL)

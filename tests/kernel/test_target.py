@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pytest
 from bench.cgroup import Cgroup, cgroup2_mount
 from loader.failure import EXIT_CODES, Failure
 from loader.target import resolve
-from tests.kernel.conftest import UID, Podrate, in_a_mount_namespace
+from tests.kernel.conftest import Podrate, in_a_mount_namespace
 
-STATIC = "0123456789abcdef0123456789abcdef"  # a static pod's UID is a hash
+UID = str(uuid.uuid4())  # nobody else's on this machine
+STATIC = uuid.uuid4().hex  # a static pod's UID is a hash
 USER = "user.slice/user-1000.slice/user@1000.service/app.slice"
 
 
@@ -82,7 +84,7 @@ def test_a_pod_by_its_uid(tree: Cgroup) -> None:
     assert resolve(UID) == str(next(tree.path.glob("kubepods.slice/*/*.slice")))
     assert resolve(STATIC) == str(tree.path / f"kubepods/besteffort/pod{STATIC}")
     with pytest.raises(Failure, match="is nowhere below"):
-        resolve(UID.replace("0f0e", "0000"))
+        resolve(str(uuid.uuid4()))
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ def named(podrate: Podrate, tree: Cgroup) -> Iterator[tuple[str, ...]]:
 def test_a_pod_by_its_name(podrate: Podrate, tree: Cgroup, named: tuple[str, ...]) -> None:
     done = podrate("attach", "--egress", "10M", "shop/web", prefix=named)
     assert (done.returncode, done.stderr) == (0, "")
-    (status,) = json.loads(podrate("status", "--json", UID).stdout)
+    (status,) = json.loads(podrate("status", "--sample", "0", "--json", UID).stdout)
     assert status["cgroup"] == str(next(tree.path.glob("kubepods.slice/*/*.slice")))
     code, line = podrate.error("attach", "--egress", "10M", "shop/other", prefix=named)
     assert code == EXIT_CODES["no-cgroup"]
@@ -162,7 +164,7 @@ def test_a_cgroup_that_goes_while_we_look(podrate: Podrate, tree: Cgroup) -> Non
     try:
         for _ in range(5):
             assert resolve("podrate-test.service")
-            done = podrate("status", "--json")
+            done = podrate("status", "--sample", "0", "--json")
             assert (done.returncode, done.stderr) == (0, "")
     finally:
         os.killpg(churn.pid, signal.SIGKILL)

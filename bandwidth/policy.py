@@ -124,9 +124,17 @@ def _refuse_opt_out(pod: Asked, namespace: Asked) -> None:
 
 
 def _refuse_short(said: Asked, rate: int) -> None:
-    """A burst shorter than one packet takes, at the lower of the rates, is none that could be kept."""
+    refuse_short(said.names[BURST], said.written[BURST], said.burst() or 0, rate, example=f"{BURST}:")
+
+
+def refuse_short(where: str, written: object, burst: int, rate: int, *, example: str) -> None:
+    """Raise Invalid for a burst (ns) shorter than one packet takes at the lower of the rates (bit/s): none can keep it.
+
+    where, written:  the key or option, and what it said
+    example:         how it is written, up to its value
+    """
     least = -(-_PACKET * 1_000_000_000 // rate)
-    if (said.burst() or 0) >= least:
+    if burst >= least:
         return
     # A round number of milliseconds that is enough, so that what we suggest is accepted.
     enough = -(-least // 1_000_000) * 1_000_000
@@ -134,8 +142,8 @@ def _refuse_short(said: Asked, rate: int) -> None:
     if enough > MAX_BURST:
         allowed, example = "no burst at this rate", f"a rate of {format_rate(10_000)}"
     else:
-        allowed, example = f"{format_duration(enough)} to 10s at this rate", f"{BURST}: {format_duration(enough)}"
-    raise Invalid(said.names[BURST], said.written[BURST], reason, allowed, example)
+        allowed, example = f"{format_duration(enough)} to 10s at this rate", f"{example} {format_duration(enough)}"
+    raise Invalid(where, written, reason, allowed, example)
 
 
 def _ingress_queue(pod: Asked, namespace: Asked, ingress: int | None, *, host_network: bool) -> bool:

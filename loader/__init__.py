@@ -23,9 +23,13 @@ From the bottom up; each module imports only from those above it:
     sidecar     the process in the pod: attach, announce, follow the annotation; and its probe
     pods        a pod's UID in a cgroup's path; its name
     target      what a person calls a cgroup, resolved
+    figures     measured figures as people read them
+    meter       what a shaper did between two looks
+    watch       the limited cgroups of this machine, look after look
     run         podrate run: a command in a cgroup of its own
     attach      podrate attach, set and detach
     status      podrate status
+    options     those that make a limit
     commands    what each command takes, with examples
     parser      the one parser, of our commands and of those that other packages add
     completion  made of it: for bash, zsh and fish

@@ -2,7 +2,9 @@
 
 import os
 
+from bandwidth.duration import format_duration
 from bandwidth.limit import Limit
+from bandwidth.policy import refuse_short
 from bandwidth.rate import format_rate
 from loader import bpf, pods, queue
 from loader.adopt import Adopter
@@ -25,13 +27,15 @@ def attach(cgroup: str, limit: Limit) -> int:
     return 0
 
 
-def change(cgroup: str, rates: dict[str, int | None]) -> int:
-    """Change the rates of a limit that is there, by direction (None: no limit); what is not named stays; 0.
+def change(cgroup: str, asked: dict[str, int | None]) -> int:
+    """Change the fields of a limit that is there (None: no limit in that direction, no burst); the others stay; 0.
 
     The counters go on, and so do the connections. Raises Failure("not-limited").
     """
     with _found(cgroup) as attached:
-        limit = Limit(**{**attached.buckets.limit().fields(), **rates})  # type: ignore[arg-type]
+        limit = Limit(**{**attached.buckets.limit().fields(), **asked})  # type: ignore[arg-type]
+        if limit.burst and (rates := [rate for rate in (limit.egress, limit.ingress) if rate]):
+            refuse_short("burst", format_duration(limit.burst), limit.burst, min(rates), example="--burst")
         queued = queue.measured(cgroup) is not None
         with queue.changed_for(cgroup, limit.ingress if queued else None):
             attached.buckets.set(limit)

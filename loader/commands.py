@@ -2,9 +2,9 @@
 
 import argparse
 
-from bandwidth.limit import Limit
-from bandwidth.rate import parse_rate
+from bandwidth.duration import parse_duration
 from loader.failure import RUN_EXIT_CODE, Failure
+from loader.options import add_queue, add_rates, asked, limit
 from loader.parser import Declare, Run
 
 EXAMPLES = """\
@@ -31,8 +31,8 @@ examples:
   podrate run --bandwidth 2M -- bash                    # a shell, and all that is started from it
   podrate run --ingress 50M -- apt-get upgrade
 """
-    _add_rates(parser)
-    _add_queue(parser)
+    add_rates(parser)
+    add_queue(parser)
     parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command and its arguments")
 
     def work(options: argparse.Namespace) -> int:
@@ -42,7 +42,7 @@ examples:
             options.argv.pop(0)
         if not options.argv:
             raise Failure("usage", "run needs a COMMAND", "podrate run --egress 10M -- curl http://example.com")
-        return run(options.argv, _limit(options))
+        return run(options.argv, limit(options))
 
     return work
 
@@ -59,15 +59,15 @@ examples:
   podrate attach --bandwidth 50M nginx.service
   podrate attach --egress 10M --ingress 100M /sys/fs/cgroup/system.slice/backup.service
 """
-    _add_rates(parser)
-    _add_queue(parser)
+    add_rates(parser)
+    add_queue(parser)
     _add_target(parser)
 
     def work(options: argparse.Namespace) -> int:
         from loader.attach import attach
         from loader.target import resolve
 
-        return attach(resolve(options.target), _limit(options))
+        return attach(resolve(options.target), limit(options))
 
     return work
 
@@ -83,21 +83,17 @@ examples:
   podrate set --egress 20M nginx.service
   podrate set --ingress none shop/web           # no limit in that direction
 """
-    _add_rates(parser, "; none: no limit")
+    add_rates(parser, "; none: no limit")
     _add_target(parser)
 
     def work(options: argparse.Namespace) -> int:
         from loader.attach import change
         from loader.target import resolve
 
-        given = _rates(options, none=True)
-        rates = {
-            direction: given[name]
-            for direction in ("egress", "ingress")
-            for name in ("bandwidth", direction)
-            if name in given
-        }
-        return change(resolve(options.target), rates)
+        given = asked(options, none=True)
+        both = {"egress": given["bandwidth"], "ingress": given["bandwidth"]} if "bandwidth" in given else {}
+        changes = both | {name: value for name, value in given.items() if name != "bandwidth"}
+        return change(resolve(options.target), changes)
 
     return work
 
@@ -143,7 +139,6 @@ examples:
     parser.add_argument("--json", action="store_true", help="a list of objects: rates in bit/s, bytes on the wire")
 
     def work(options: argparse.Namespace) -> int:
-        from bandwidth.duration import parse_duration
         from loader.status import status
         from loader.target import resolve
 
@@ -215,37 +210,3 @@ COMMANDS: dict[str, Declare] = {
 def _add_target(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
     forms = "its directory, a process's PID, a systemd unit (nginx.service), a pod's UID, or a pod's NAMESPACE/NAME"
     parser.add_argument("target", nargs=nargs, metavar="TARGET", help=f"a cgroup: {forms}")
-
-
-def _add_rates(parser: argparse.ArgumentParser, also: str = "") -> None:
-    form = "in bits per second: 10M, 1.5G, 500k, 64Mi; from 1k to 1T"
-    parser.add_argument("--bandwidth", metavar="RATE", help=f"both directions, {form}{also}")
-    parser.add_argument("--egress", metavar="RATE", help="what it sends; wins over --bandwidth")
-    parser.add_argument("--ingress", metavar="RATE", help="what it receives; wins over --bandwidth")
-
-
-def _add_queue(parser: argparse.ArgumentParser) -> None:
-    queue = "let TCP that arrives above the limit wait, in a queue in the network namespace, rather than drop it"
-    parser.add_argument("--ingress-queue", action="store_true", help=queue)
-
-
-def _rates(options: argparse.Namespace, *, none: bool = False) -> dict[str, int | None]:
-    """The rates that were given, by option; None for the word none. Raises Invalid, or Failure("usage") for no rate."""
-    given: dict[str, int | None] = {}
-    for name in ("bandwidth", "egress", "ingress"):
-        text = getattr(options, name)
-        if text is not None:
-            given[name] = None if none and text == "none" else parse_rate(text, f"--{name}")
-    if not given:
-        raise Failure("usage", "no rate was given", "give --egress, --ingress or --bandwidth, for example --egress 10M")
-    return given
-
-
-def _limit(options: argparse.Namespace) -> Limit:
-    given = _rates(options)
-    both = given.get("bandwidth")
-    ingress = given.get("ingress", both)
-    if options.ingress_queue and ingress is None:
-        what = "--ingress-queue without an ingress limit, so there is nothing to queue"
-        raise Failure("usage", what, "give --ingress or --bandwidth, for example --ingress 10M")
-    return Limit(egress=given.get("egress", both), ingress=ingress, ingress_queue=options.ingress_queue)

@@ -52,6 +52,15 @@ def test_set_changes_what_it_names_and_nothing_else(podrate: Podrate, pod_cgroup
     assert state() == (programs, 20_000_000, None)
     assert podrate("set", "--bandwidth", "none", "--ingress", "1M", cgroup).returncode == 0
     assert state() == (programs, None, 1_000_000)
+    assert podrate("set", "--burst", "20ms", "--ingress", "2M", cgroup).returncode == 0
+    (status,) = json.loads(podrate("status", "--sample", "0", "--json", cgroup).stdout)
+    assert (status["burst_ns"], status["ingress"]["limit"]) == (20_000_000, 2_000_000)
+    assert "burst   20ms" in podrate("status", "--sample", "0", cgroup).stdout
+    code, line = podrate.error("set", "--ingress", "100k", cgroup)
+    assert (code, 'burst: "20ms": a full packet takes' in line) == (EXIT_CODES["usage"], True)
+    assert podrate("set", "--burst", "none", "--ingress", "1M", cgroup).returncode == 0
+    (status,) = json.loads(podrate("status", "--sample", "0", "--json", cgroup).stdout)
+    assert status["burst_ns"] is None
     code, line = podrate.error("set", cgroup)
     assert (code, "no rate was given" in line) == (EXIT_CODES["usage"], True)
     code, line = podrate.error("set", "--egress", "None", cgroup)
@@ -164,6 +173,9 @@ def test_the_attachment_is_where_it_was_asked_for_and_nowhere_else(podrate: Podr
         (["--egress", ""], "--egress"),
         (["--ingress", "0"], "--ingress"),
         ([], "no rate was given"),
+        (["--burst", "20ms"], "no rate was given"),
+        (["--egress", "10M", "--burst", "20"], '--burst: "20": the unit is missing; did you mean 20ms?'),
+        (["--egress", "1M", "--burst", "5ms"], "a full packet takes 13ms at 1M"),
         (["--egres", "10M"], "did you mean --egress?"),
     ],
 )

@@ -1,5 +1,6 @@
 # make demo    podrate's main job, seen: a label, a patch, a limit in the kernel, a live change (root, no cluster)
 # make bench   podrate beside tc, measured here: docs/benchmarks.md and its pictures (root, 15 minutes)
+# make bench-webhook   the webhook beside the floor of its stack: latency and CPU per review (root, a minute)
 # make test    every test: unit, kernel, webhook, and a real Kubernetes cluster (root; the first run builds it)
 # make lint    ruff, mypy, import layers, clang-format
 # make docs    docs/cli.md and docs/podrate.1, made of the commands' parsers
@@ -12,7 +13,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 PACKAGES := .ci/packages
 
-.PHONY: demo bench test lint format docs bpf clean
+.PHONY: demo bench bench-webhook test lint format docs bpf clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -24,6 +25,11 @@ bench: $(VENV)/.demo
 	  /usr/include/bpf/bpf_helpers.h:libbpf-dev
 	$(PYTHON) -m bench sweep $(ARGS)
 	$(PYTHON) -m bench report
+
+bench-webhook: $(VENV)/.test
+	$(PACKAGES) taskset:util-linux openssl:openssl
+	tests/cluster/cluster build
+	$(PYTHON) -m bench.webhook $(ARGS)
 
 test: $(VENV)/.test
 	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1 libnl-route-3.so.200:libnl-route-3-200 cc:gcc bpftool:bpftool \

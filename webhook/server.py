@@ -23,7 +23,7 @@ _PART = "server"  # as /readyz names us
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 15.0  # seconds before what failed is tried again
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn's server, without its signal handlers (there are two servers here) and with an event for its start."""
 
     def __init__(self, application: Any) -> None:  # noqa: ANN401  uvicorn's own
@@ -44,9 +44,11 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """None: see `serve`."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; then `up` is set."""
         await super().startup(sockets)
         self.up.set()
 
@@ -88,7 +90,7 @@ async def serve(
     health = Health(metrics, [_PART, reload.PART, *starts])
     stop, hurry = asyncio.Event(), asyncio.Event()
     draining = _Draining(application)
-    reviews, probes = _Server(draining), _Server(health)
+    reviews, probes = Server(draining), Server(health)
     reviews.config.ssl = keeper.context
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
@@ -111,7 +113,7 @@ async def serve(
 
 
 async def _open(
-    tasks: asyncio.TaskGroup, reviews: _Server, listener: socket.socket, keeper: Keeper, health: Health
+    tasks: asyncio.TaskGroup, reviews: Server, listener: socket.socket, keeper: Keeper, health: Health
 ) -> None:
     """Bring `reviews` up, once there is a certificate."""
     await keeper.loaded.wait()

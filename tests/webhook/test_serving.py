@@ -49,7 +49,7 @@ def test_a_bad_label_is_rejected_in_one_line(webhook: Webhook) -> None:
 
 
 def test_a_pod_that_asks_nothing_is_allowed_as_it_is(webhook: Webhook) -> None:
-    assert webhook.review(review(pod(), uid="é\ud800\n")) == {"uid": "é\ud800\n", "allowed": True}
+    assert webhook.review(review(pod(), uid="é\n")) == {"uid": "é\n", "allowed": True}
 
 
 def test_reviews_share_a_connection(webhook: Webhook) -> None:
@@ -64,8 +64,8 @@ def test_reviews_share_a_connection(webhook: Webhook) -> None:
 
 
 NOT_REVIEWS: list[tuple[bytes, int, str]] = [
-    (b"", 400, "the body is not JSON: Expecting value: line 1 column 1 (char 0)"),
-    (b"{", 400, "the body is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+    (b"", 400, "the body is not JSON: Input is a zero-length, empty document: line 1 column 1 (char 0)"),
+    (b"{", 400, "the body is not JSON: unexpected end of data: line 1 column 2 (char 1)"),
     (json.dumps(review(pod())).encode()[:-9], 400, "the body is not JSON: "),
     (b"\xff\xfe\xfd", 400, "the body is not JSON: "),
     (b"[]", 400, "the body must be an AdmissionReview, not a list"),
@@ -82,9 +82,11 @@ NOT_REVIEWS: list[tuple[bytes, int, str]] = [
     (json.dumps(review(pod(), name={})).encode(), 400, "request.name must be a string, not an object"),
     (json.dumps(review()).encode(), 400, "request.object must be an object, not null"),
     (json.dumps(review(pod(initContainers="x"))).encode(), 400, "request.object.spec.initContainers must be a list"),
-    (b"[" * 1_000_000, 400, "the body is nested too deeply"),
-    (b'{"a":' * 500_000, 400, "the body is nested too deeply"),
-    (b"9" * 10_000, 400, "the body is not JSON: Exceeds the limit (4300 digits)"),
+    (b"[" * 1_000_000, 400, "the body is not JSON: depth limit exceeded"),
+    (b'{"a":' * 500_000, 400, "the body is not JSON: depth limit exceeded"),
+    (b'{"uid": "\\ud800"}', 400, "the body is not JSON: no low surrogate in string"),
+    (b"NaN", 400, "the body is not JSON: "),
+    (b"9" * 10_000, 400, "the body is not JSON: number is infinity when parsed as double"),
     (b" " * (MAX_BYTES + 1), 413, "the body is larger than 4194304 bytes"),
 ]
 

@@ -67,7 +67,7 @@ class Webhook:
         # What the webhook's configuration holds as caBundle: nothing else is trusted.
         self._trust = ssl.create_default_context(cadata=authority.certificate.decode())
         command = [sys.executable, "-m", "webhook", "--loader-image", IMAGE, "--port", "0", "--health-port", "0"]
-        command += ["--certificate", str(certificate), "--key", str(key), "--drain", "0"]
+        command += ["--certificate", str(certificate), "--key", str(key)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -164,14 +164,13 @@ def labelled(pod: Json, labels: Mapping[str, str]) -> Json:
 
 def _ready_port(process: subprocess.Popen[str]) -> int:
     """The port that the webhook says it serves on, once it is ready. Its log is one JSON object a line."""
-    said, port = [], 0
+    said = []
     for line in process.stdout or ():
         said.append(line)
         try:
             event = json.loads(line)
         except ValueError:
             continue  # a traceback's
-        port = event.get("port", port)
         if event.get("event") == "ready":
-            return int(port)
+            return int(event["port"])
     raise LabError(f"webhook: it did not start: {last_line(''.join(said))}")

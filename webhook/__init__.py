@@ -1,5 +1,6 @@
 """The admission service: a pod that asks for a limit gets the loader, and a bad limit is explained at `kubectl apply`.
 
+    request      what is asked for, and what its raw objects are read with
     review       the AdmissionReview on the wire: parsed from bytes, answered in bytes
     pod          the few fields of a raw pod that we look at
     sidecar      the container and the volumes that we add; what the operator chooses about them
@@ -10,6 +11,7 @@
     pods         a pod that is created, and one that runs and is changed
     workload     Deployments and others: their template, judged as a pod
     subresources ephemeral containers and Bindings: the ways past a pod's own admission
+    namespaces   the cluster's Namespaces, kept current by a watch
     namespace    a Namespace's defaults and caps, and whether it may have them
     obstacles    where no limit could be kept
     advice       warnings, and what the audit log gets

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 import uvloop
@@ -11,6 +12,7 @@ from webhook import app, log, options, server, trust
 from webhook.api import Api
 from webhook.certificate import FromFiles, FromSecret, Source, secrets
 from webhook.metrics import Metrics
+from webhook.namespaces import Namespaces, Nowhere, Watched
 from webhook.options import Files, Options, SelfSigned
 from webhook.reload import Keeper, watch
 from webhook.trust import Configuration
@@ -43,8 +45,15 @@ async def _serve(given: Options, api: Api | None, reviews_on: socket.socket, pro
             watch(api, secrets(given.certificate.namespace), given.certificate.secret, keeper.wake)
     metrics = Metrics()
     metrics.gauge("certificate_expiry_timestamp_seconds", "When the served certificate ends.", keeper.expiry)
-    application = app.create(given.settings, metrics)
-    await server.serve(application, metrics, keeper, {}, reviews_on, probes_on, given.drain)
+    starts: dict[str, Callable[[], Awaitable[None]]] = {}
+    namespaces: Namespaces = Nowhere()
+    if api:
+        namespaces = watched = Watched(api)
+        starts["namespaces"] = watched.start
+        what = "Time since the API server last said something of Namespaces."
+        metrics.gauge("namespaces_age_seconds", what, watched.age)
+    application = app.create(given.settings, namespaces, metrics)
+    await server.serve(application, metrics, keeper, starts, reviews_on, probes_on, given.drain)
 
 
 def _source(certificate: Files | SelfSigned, api: Api | None) -> Source:

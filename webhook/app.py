@@ -10,26 +10,29 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from webhook import log
-from webhook.decide import decide
-from webhook.decision import Decision, Result
+from webhook.decide import decide, needs_namespace
+from webhook.decision import Decision, Result, unavailable
 from webhook.metrics import Metrics
 from webhook.namespace import Namespace
-from webhook.review import MAX_BYTES, AdmissionRequest, BadRequest, allowed, parse, rejected
+from webhook.namespaces import Namespaces
+from webhook.request import AdmissionRequest, BadRequest
+from webhook.review import MAX_BYTES, allowed, parse, rejected
 from webhook.sidecar import Settings
+from webhook.unavailable import Unavailable
 
 PATH = "/mutate"
 # The API server waits 5 s for the whole answer (the chart's timeoutSeconds): nobody reads one that comes later.
 _BODY_TIMEOUT = 5.0
 
 
-def create(settings: Settings, metrics: Metrics) -> FastAPI:
+def create(settings: Settings, namespaces: Namespaces, metrics: Metrics) -> FastAPI:
     """The application that injects the sidecar of `settings`, and counts what it does in `metrics`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
     async def mutate(request: Request) -> Response:
         began = time.perf_counter()
         try:
-            answer, decision = _answer(await _body(request), settings)
+            answer, decision = await _answer(await _body(request), settings, namespaces)
             metrics.reviewed(decision, time.perf_counter() - began)
             return Response(answer, media_type="application/json")
         except BadRequest as error:
@@ -47,10 +50,10 @@ def create(settings: Settings, metrics: Metrics) -> FastAPI:
     return app
 
 
-def _answer(body: bytes, settings: Settings) -> tuple[bytes, Decision]:
+async def _answer(body: bytes, settings: Settings, namespaces: Namespaces) -> tuple[bytes, Decision]:
     """Inline in the event loop: a decision takes less than a hop to a thread."""
     request = parse(body)
-    decision = decide(request, settings, Namespace(request.get("namespace") or "default"))
+    decision = await _decision(request, settings, namespaces)
     log.event(
         "review",
         namespace=request.get("namespace") or "",
@@ -62,8 +65,18 @@ def _answer(body: bytes, settings: Settings) -> tuple[bytes, Decision]:
         line=decision.line,
     )
     if decision.result is Result.REJECTED:
-        return rejected(request["uid"], decision.line), decision
+        return rejected(request["uid"], decision.line, decision.status), decision
     return allowed(request["uid"], decision.patch, decision.warnings, decision.audit), decision
+
+
+async def _decision(request: AdmissionRequest, settings: Settings, namespaces: Namespaces) -> Decision:
+    name = request.get("namespace") or "default"
+    if not needs_namespace(request):
+        return decide(request, settings, Namespace(name))
+    try:
+        return decide(request, settings, await namespaces.get(name))
+    except Unavailable as error:
+        return unavailable(name, error)
 
 
 def _name(request: AdmissionRequest) -> str:

@@ -8,7 +8,7 @@ from webhook import pods, subresources, workload
 from webhook.decision import Decision, Reason, Result, rejected
 from webhook.namespace import Namespace
 from webhook.pod import Pod
-from webhook.review import AdmissionRequest
+from webhook.request import AdmissionRequest
 from webhook.sidecar import Settings
 
 _NEW, _OLD = "request.object", "request.oldObject"
@@ -28,6 +28,13 @@ def decide(request: AdmissionRequest, settings: Settings, namespace: Namespace) 
     resource = request["resource"]
     kind = _KINDS.get((resource["group"], resource["resource"]), "other")
     return replace(decision, kind=kind, owner=_owner(request.get("object")))
+
+
+def needs_namespace(request: AdmissionRequest) -> bool:
+    """Whether the answer depends on the Namespace that the object is in: so it does for pods, to be or not yet."""
+    resource = request["resource"]
+    what = (resource["group"], resource["resource"])
+    return what in workload.WORKLOADS or what == ("", "pods")
 
 
 def _judge(request: AdmissionRequest, settings: Settings, namespace: Namespace) -> Decision:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from http import HTTPStatus
 
 from bandwidth.invalid import Invalid
 from bandwidth.policy import AboveCap
-from webhook.review import Operation
+from webhook.request import Operation
 
 
 class Result(StrEnum):
@@ -70,6 +71,12 @@ class Decision:
     warnings: Sequence[str] = ()
     audit: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def status(self) -> HTTPStatus:
+        """Of a rejection: whether another try could help."""
+        again = self.reason is Reason.UNAVAILABLE
+        return HTTPStatus.SERVICE_UNAVAILABLE if again else HTTPStatus.UNPROCESSABLE_ENTITY
+
 
 def rejected(error: Invalid) -> Decision:
     """The rejection that says what `error` says."""
@@ -81,3 +88,9 @@ def rejected(error: Invalid) -> Decision:
         case _:
             code = Reason.BAD_KEY
     return Decision(Result.REJECTED, code, str(error))
+
+
+def unavailable(namespace: str, why: Exception) -> Decision:
+    """The rejection for now: without its Namespace nobody knows what a pod may have."""
+    line = f"Namespace {namespace} can't be read, so that its limits are not known; try again. {why}"
+    return Decision(Result.REJECTED, Reason.UNAVAILABLE, ascii(line)[1:-1].replace("\\'", "'"))

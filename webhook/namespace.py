@@ -8,7 +8,7 @@ from bandwidth.invalid import Invalid
 from bandwidth.keys import PREFIX, Asked
 from bandwidth.policy import namespace_rules
 from webhook.decision import Decision, Reason, Refusal, Result
-from webhook.review import BadRequest, json_type, optional, required
+from webhook.request import BadRequest, json_type, optional, required
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
 

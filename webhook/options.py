@@ -10,6 +10,7 @@ from typing import NoReturn
 from webhook.sidecar import Settings
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
 
@@ -70,6 +71,34 @@ def parse(arguments: list[str] | None = None) -> Options:
         choices=("Always", "IfNotPresent", "Never"),
         help="its imagePullPolicy: Always, IfNotPresent or Never (default: left to Kubernetes)",
     )
+    defaults = Settings("")
+    parser.add_argument(
+        "--loader-image-pull-secrets",
+        metavar="NAME,...",
+        type=_names,
+        default=defaults.pull_secrets,
+        help="Secrets of the pods' namespaces that its registry needs (default: none)",
+    )
+    for which, quantities in (("requests", defaults.requests), ("limits", defaults.limits)):
+        parser.add_argument(
+            f"--loader-{which}",
+            metavar="RESOURCE=QUANTITY,...",
+            type=_quantities,
+            default=quantities,
+            help=f"its resources.{which} (default: {','.join(map('='.join, quantities.items()))})",
+        )
+    parser.add_argument(
+        "--sandboxed-runtime-classes",
+        metavar="PATTERN,...",
+        type=_patterns,
+        default=defaults.sandboxes,
+        help=f"whose pods no limit reaches; * for anything (default: {','.join(defaults.sandboxes)})",
+    )
+    parser.add_argument(
+        "--kubernetes-annotations",
+        action="store_true",
+        help="let kubernetes.io/egress-bandwidth and ingress-bandwidth ask for a limit too",
+    )
     parser.add_argument("--port", type=_port, default=10250, help="of POST /mutate, TLS (default: %(default)s, 0: any)")
     parser.add_argument(
         "--health-port",
@@ -112,7 +141,15 @@ def parse(arguments: list[str] | None = None) -> Options:
     own.add_argument("--namespace", metavar="NAME", type=_dns_label, help="of the Service and the Secret")
     own.add_argument("--secret", metavar="NAME", type=_object_name, help="shared by the replicas")
     given = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
-    settings = Settings(image=given.loader_image, pull_policy=given.loader_image_pull_policy)
+    settings = Settings(
+        image=given.loader_image,
+        pull_policy=given.loader_image_pull_policy,
+        pull_secrets=given.loader_image_pull_secrets,
+        requests=given.loader_requests,
+        limits=given.loader_limits,
+        sandboxes=given.sandboxed_runtime_classes,
+        kubernetes_annotations=given.kubernetes_annotations,
+    )
     certificate = _certificate(parser, given)
     return Options(
         settings, given.port, given.health_port, certificate, given.configuration, given.overlap, given.drain
@@ -142,6 +179,24 @@ def _image(text: str) -> str:
     if not text or not text.isascii() or not text.isprintable() or " " in text:
         raise argparse.ArgumentTypeError(f"{text!a} is not an image's name, for example podrate-loader:0.1.0")
     return text
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(_object_name(name) for name in text.split(",") if text)
+
+
+def _quantities(text: str) -> dict[str, str]:
+    quantities = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+    pairs = (f"{resource}={quantity}" for resource, quantity in quantities.items())
+    if ",".join(pairs) != text or not all(map(_QUANTITY.fullmatch, quantities.values())):
+        raise argparse.ArgumentTypeError(f"{text!a} is not a list of resources, for example cpu=1m,memory=16Mi")
+    return quantities
+
+
+def _patterns(text: str) -> tuple[str, ...]:
+    if not re.fullmatch(r"([-.a-z0-9*]+(,[-.a-z0-9*]+)*)?", text):
+        raise argparse.ArgumentTypeError(f"{text!a} is not a list of runtime classes, for example gvisor,kata-*")
+    return tuple(pattern for pattern in text.split(",") if pattern)
 
 
 def _port(text: str) -> int:

@@ -12,7 +12,7 @@ from bandwidth.limit import ANNOTATION, Limit, encode
 from webhook.decision import Reason, Refusal
 from webhook.likeness import difference, same_volume
 from webhook.pod import Pod
-from webhook.review import Operation
+from webhook.request import Operation
 from webhook.sidecar import LOCAL_VOLUMES, NAME, VOLUMES, Settings, container
 
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"

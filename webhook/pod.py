@@ -3,7 +3,7 @@
 from typing import Any
 
 from bandwidth.invalid import quote
-from webhook.review import BadRequest, json_type, optional, required
+from webhook.request import BadRequest, json_type, optional, required
 
 MIRROR = "kubernetes.io/config.mirror"
 _OS = "kubernetes.io/os"

@@ -1,42 +1,31 @@
 """The AdmissionReview, admission.k8s.io/v1: what the API server posts, and what it reads back.
 
-The TypedDicts say which of its fields we use; the raw dict is what is kept. Two families of errors never mix:
-a bad *object* is the user's, and answered by `rejected`; a bad *request* is the caller's, and raises BadRequest.
+Two families of errors never mix: a bad *object* is the user's, and answered by `rejected`; a bad *request* is the
+caller's, and raises BadRequest.
 """
 
 import base64
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Literal, NotRequired, TypedDict, TypeVar, cast
+from typing import Literal, NotRequired, TypedDict, cast
 
 import orjson
+
+from webhook.request import (
+    AdmissionRequest,
+    BadRequest,
+    GroupVersionResource,
+    Operation,
+    json_type,
+    optional,
+    required,
+)
 
 API_VERSION = "admission.k8s.io/v1"
 KIND = "AdmissionReview"
 
 # etcd takes 1.5 MiB an object; an UPDATE carries two, in JSON that is somewhat longer than what etcd stores.
 MAX_BYTES = 4 * 1024 * 1024
-
-
-class GroupVersionResource(TypedDict):
-    """What is asked for: pods are group "", version "v1", resource "pods"."""
-
-    group: str
-    version: str
-    resource: str
-
-
-class AdmissionRequest(TypedDict):
-    """The question. `object` is absent on DELETE, `oldObject` on CREATE; `name` is empty with generateName."""
-
-    uid: str
-    resource: GroupVersionResource
-    subResource: NotRequired[str | None]
-    operation: str
-    namespace: NotRequired[str | None]
-    name: NotRequired[str | None]
-    object: NotRequired[Any]
-    oldObject: NotRequired[Any]
 
 
 class Status(TypedDict):
@@ -57,21 +46,6 @@ class AdmissionResponse(TypedDict):
     status: NotRequired[Status]
     warnings: NotRequired[list[str]]
     auditAnnotations: NotRequired[dict[str, str]]
-
-
-# One operation of a JSON Patch (RFC 6902). Not a class, for `from` is no name in Python.
-Operation = TypedDict(
-    "Operation",
-    {"op": Literal["add", "remove", "move"], "path": str, "value": NotRequired[object], "from": NotRequired[str]},
-)
-
-
-class BadRequest(ValueError):
-    """A request that no API server sends: the HTTP status of the answer, and its one line."""
-
-    def __init__(self, line: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
-        super().__init__(line)
-        self.status = status
 
 
 def parse(body: bytes) -> AdmissionRequest:
@@ -112,37 +86,15 @@ def allowed(
     return _review(response)
 
 
-def rejected(uid: str, line: str) -> bytes:
+def rejected(uid: str, line: str, code: HTTPStatus = HTTPStatus.UNPROCESSABLE_ENTITY) -> bytes:
     """The answer no. `line` is what the user reads, after the name of the webhook.
 
     No `details`: kubectl then prints their kind and name in place of the message (checkErr in kubectl's util).
     """
-    status = Status(code=HTTPStatus.UNPROCESSABLE_ENTITY, reason="Invalid", message=line)
+    reason = "ServiceUnavailable" if code == HTTPStatus.SERVICE_UNAVAILABLE else "Invalid"  # of meta/v1 StatusReason
+    status = Status(code=code, reason=reason, message=line)
     return _review(AdmissionResponse(uid=uid, allowed=False, status=status))
 
 
 def _review(response: AdmissionResponse) -> bytes:
     return orjson.dumps({"apiVersion": API_VERSION, "kind": KIND, "response": response})
-
-
-_JSON_TYPES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
-_T = TypeVar("_T")
-
-
-def required(parent: Mapping[str, Any], key: str, kind: type[_T], where: str = "") -> _T:
-    """parent[key], which must be of `kind`. `where` is the parent's path in the review. Raises BadRequest."""
-    value = parent.get(key)
-    if not isinstance(value, kind):
-        path = f"{where}.{key}" if where else key
-        raise BadRequest(f"{path} must be {_JSON_TYPES[kind]}, not {json_type(value)}")
-    return value
-
-
-def optional(parent: Mapping[str, Any], key: str, kind: type[_T], where: str) -> _T | None:
-    """As `required`, but None when it is missing or null: Kubernetes' encoder writes null for some empty fields."""
-    return None if parent.get(key) is None else required(parent, key, kind, where)
-
-
-def json_type(value: object) -> str:
-    """What a person calls the JSON type of `value`, with its article."""
-    return _JSON_TYPES.get(type(value), "a number")

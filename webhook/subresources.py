@@ -4,7 +4,7 @@ from bandwidth.keys import BANDWIDTH, PREFIX
 from webhook.decision import Decision, Reason, Refusal, Result
 from webhook.patch import refuse_mounts
 from webhook.pod import Pod
-from webhook.review import BadRequest, json_type, optional
+from webhook.request import BadRequest, json_type, optional
 from webhook.sidecar import follows_limit
 
 

@@ -9,7 +9,7 @@ from webhook.decision import Decision, Reason, Result
 from webhook.namespace import Namespace
 from webhook.pod import Pod
 from webhook.pods import created
-from webhook.review import BadRequest, json_type
+from webhook.request import BadRequest, json_type
 from webhook.sidecar import Settings
 
 _TEMPLATE = ("spec", "template")

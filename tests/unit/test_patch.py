@@ -15,7 +15,7 @@ from bandwidth.limit import Limit
 from tests.webhook.reviews import pod, stored_pod
 from webhook.patch import SAFE_TO_EVICT, annotate, inject
 from webhook.pod import Pod
-from webhook.review import Operation
+from webhook.request import Operation
 from webhook.sidecar import VOLUMES, Settings, container
 
 SETTINGS = Settings("example/loader:1")

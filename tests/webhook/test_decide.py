@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.webhook.deciding import ASKS, LIMIT, after, loaded, of
 from tests.webhook.reviews import PODS, patched, pod, review
 from webhook.decision import Decision, Reason, Result
-from webhook.review import BadRequest, allowed, parse, rejected
+from webhook.request import BadRequest
+from webhook.review import allowed, parse, rejected
 
 
 def test_a_pod_that_asks_is_patched() -> None:

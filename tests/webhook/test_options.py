@@ -37,6 +37,43 @@ def test_a_certificate_from_elsewhere(tmp_path: Path) -> None:
     assert (trusted.certificate, trusted.configuration) == (Files(file, file, file), "p")
 
 
+def test_what_the_operator_chooses_about_pods() -> None:
+    given = parse(
+        [
+            *IMAGE,
+            *OWN,
+            "--loader-image-pull-secrets=registry,other",
+            "--loader-requests=cpu=0.05,memory=32Mi",
+            "--loader-limits=",
+            "--sandboxed-runtime-classes=",
+            "--kubernetes-annotations",
+        ]
+    )
+    requests = {"cpu": "0.05", "memory": "32Mi"}
+    settings = Settings("example/loader:1", None, ("registry", "other"), requests, {}, (), kubernetes_annotations=True)
+    assert given.settings == settings
+    assert parse([*IMAGE, *OWN, "--sandboxed-runtime-classes=a,b-*"]).settings.sandboxes == ("a", "b-*")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "--loader-image-pull-secrets=A",
+        "--loader-requests=cpu",
+        "--loader-requests=cpu=fast",
+        "--loader-limits=cpu=1,cpu=2",
+        "--sandboxed-runtime-classes=a,,b",
+        "--sandboxed-runtime-classes=A",
+    ],
+)
+def test_what_it_can_not_choose(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse([*IMAGE, *OWN, bad])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert bad.partition("=")[0] in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

@@ -284,14 +284,16 @@ def test_it_waits_for_the_api_server(tmp_path: Path) -> None:
     )
     options = ["--self-signed", "--service=podrate", "--namespace=system", "--secret=tls", "--configuration=podrate"]
     with running(tmp_path, *options, KUBECONFIG=str(kubeconfig)) as webhook:
-        failure = webhook.event("unavailable")
-        path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/podrate"
-        assert failure["reason"].startswith(f"get {path}: ")
-        assert failure["again_in_seconds"] == 1
-        assert webhook.health("GET", "/readyz")[:2] == (
-            503,
-            f"server: starting\ncertificate: {failure['reason']}\n",
-        )
+        for part, path in (
+            ("certificate", "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/podrate"),
+            ("namespaces", "/api/v1/namespaces"),
+        ):
+            failure = webhook.event("unavailable", part=part)
+            assert failure["reason"].startswith(f"get {path}: ")
+            assert failure["again_in_seconds"] == 1
+            status, body, _ = webhook.health("GET", "/readyz")
+            assert status == 503
+            assert f"\n{part}: {failure['reason']}\n" in body
         assert webhook.health("GET", "/livez").status == 200
         webhook.process.send_signal(signal.SIGTERM)
         assert webhook.process.wait(10) == 0

@@ -27,3 +27,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* Resources as an option of the webhook: cpu=1m,memory=16Mi. */}}
+{{- define "podrate.quantities" -}}
+{{- $pairs := list -}}
+{{- range $resource, $quantity := . -}}
+{{- $pairs = append $pairs (printf "%s=%v" $resource $quantity) -}}
+{{- end -}}
+{{- join "," $pairs -}}
+{{- end -}}

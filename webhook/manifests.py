@@ -1,0 +1,133 @@
+"""Kubernetes objects in YAML or JSON text, as kubectl reads them: several documents, Lists, and where each began."""
+
+import json
+import re
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+# YAML's own readings of a plain word that Kubernetes' YAML does not have: a date is a string to it.
+_NOT_KUBERNETES = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
+
+
+class Unreadable(ValueError):
+    """Text that is no manifest: where (counted from 1; None where nothing can be said), and why in one line."""
+
+    def __init__(self, reason: str, line: int | None = None, column: int | None = None) -> None:
+        super().__init__(reason)
+        self.line = line
+        self.column = column
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One object, and the line of its text that it begins in, from 1."""
+
+    raw: dict[str, Any]
+    line: int
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as sigs.k8s.io/yaml reads it, and the line of each mapping in `lines`, by its id."""
+
+    def __init__(self, stream: bytes) -> None:
+        super().__init__(stream)
+        self.lines: dict[int, int] = {}
+        self.made: list[object] = []  # or a new object could come to have the id of one that is gone
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Strict: of a key that is there twice, one would be silently absent."""
+        seen = set()
+        for key, _ in node.value:  # as they are written here: what `<<: *base` brings may be overruled
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!a} is there twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def _mapping(self, node: yaml.MappingNode) -> Iterator[dict[Hashable, Any]]:
+        it: dict[Hashable, Any] = {}
+        self.lines[id(it)] = node.start_mark.line + 1
+        self.made.append(it)
+        yield it
+        it.update(self.construct_mapping(node))
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NOT_KUBERNETES]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+# 1e7 is a number there, and so no label.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"), list("-+0123456789")
+)
+_Loader.add_constructor("tag:yaml.org,2002:map", _Loader._mapping)
+
+
+def read(text: bytes) -> Iterator[Manifest]:
+    """The objects in `text`, those of Lists one by one. Raises Unreadable, after those before the trouble."""
+    try:
+        if (document := _json(text)) is not None:
+            yield from _objects(document, {}, 1)
+            return
+        loader = _Loader(text)
+        while loader.check_data():  # type: ignore[no-untyped-call]
+            line = loader.line + 1
+            document = loader.get_data()
+            if document is not None:
+                yield from _objects(document, loader.lines, line)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = (mark.line + 1, mark.column + 1) if mark else (None, None)
+        raise Unreadable(f"not YAML: {_one_line(error.problem or error.context)}", *place) from None
+    except (yaml.YAMLError, ValueError) as error:  # of ValueErrors: a number of thousands of digits
+        if isinstance(error, Unreadable):
+            raise
+        raise Unreadable(f"not YAML: {_one_line(error)}") from None
+    except RecursionError:
+        raise Unreadable("it is nested too deeply") from None
+
+
+def _json(text: bytes) -> object | None:
+    """What `text` is as JSON, which is not quite a part of YAML: it has tabs, and surrogates in pairs."""
+    if not text.lstrip().startswith(b"{"):
+        return None
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(it := dict(pairs)) < len(pairs):
+            raise ValueError  # YAML's turn, which says where
+        return it
+
+    try:
+        document: object = json.loads(text, object_pairs_hook=once)
+    except ValueError:
+        return None
+    return document
+
+
+def _objects(document: object, lines: dict[int, int], start: int) -> Iterator[Manifest]:
+    line = lines.get(id(document), start)
+    if not isinstance(document, dict):
+        raise Unreadable(f"a Kubernetes object is a mapping, not {_kind_of(document)}", line)
+    kind, version = document.get("kind"), document.get("apiVersion")
+    if not isinstance(kind, str) or not isinstance(version, str) or not kind or not version:
+        raise Unreadable("apiVersion or kind is missing, so this is no Kubernetes object", line)
+    items = document.get("items")
+    if kind.endswith("List") and isinstance(items, list):
+        for item in items:
+            # A typed List's items need not say again what they are.
+            inherited = {"apiVersion": version, "kind": kind.removesuffix("List")} if kind != "List" else {}
+            whole = inherited | item if isinstance(item, dict) else item
+            yield from _objects(whole, {id(whole): lines.get(id(item), line)}, line)
+    else:
+        yield Manifest(document, line)
+
+
+def _kind_of(document: object) -> str:
+    return {list: "a list", str: "text", bool: "a boolean"}.get(type(document), "a number")
+
+
+def _one_line(what: object) -> str:
+    return ascii(" ".join(str(what).split()))[1:-1]

@@ -3,7 +3,7 @@
 # make bench-webhook   the webhook beside the floor of its stack: latency and CPU per review (root, a minute)
 # make test    every test: unit, kernel, webhook, and a real Kubernetes cluster (root; the first run builds it)
 # make lint    ruff, mypy, import layers, clang-format
-# make docs    docs/cli.md and docs/podrate.1, made of the commands' parsers
+# make docs    docs/cli.md and docs/podrate.1, made of the commands' parsers; docs/labels.md, of the webhook's answers
 # make bpf     rebuild bpf/build from bpf/src
 #
 # Each installs what it needs: system packages by apt, Python packages into .venv.
@@ -52,6 +52,7 @@ format: $(VENV)/.lint
 docs: $(VENV)/.test
 	$(PYTHON) -m loader man >docs/podrate.1
 	$(PYTHON) -m loader man --markdown >docs/cli.md
+	$(PYTHON) -m tests.webhook.reference >docs/labels.md
 
 bpf:
 	$(PACKAGES) clang-14:clang-14 llvm-strip-14:llvm-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev

@@ -120,8 +120,8 @@ def _unknown(name: str, key: str, value: object, known: tuple[str, ...]) -> Inva
     if key in CAPS:
         reason = "this key is for a Namespace, whose pods it caps"
         return Invalid(name, value, reason, ", ".join(known), f"{BANDWIDTH}: 10M")
-    near = get_close_matches(key, known, n=1)
-    reason = f"podrate has no such key; did you mean {near[0]}?" if near else "podrate has no such key"
+    near = get_close_matches(key.removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in known], n=1)
+    reason = f"podrate has no such key; did you mean {PREFIX}{near[0]}?" if near else "podrate has no such key"
     return Invalid(name, value, reason, ", ".join(known), f"{BANDWIDTH}: 10M")
 
 

@@ -44,6 +44,7 @@ class Asked:
 
     written: Mapping[str, object] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    _rates: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def limiting(self) -> list[str]:
@@ -54,7 +55,9 @@ class Asked:
         """The first of `keys` that is there, and its rate in bit/s."""
         for key in keys:
             if key in self.written:
-                return key, parse_rate(self.written[key], self.names[key])
+                if key not in self._rates:  # a decision asks for each several times
+                    self._rates[key] = parse_rate(self.written[key], self.names[key])
+                return key, self._rates[key]
         return None
 
     def burst(self) -> int | None:

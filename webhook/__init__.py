@@ -14,7 +14,9 @@
     namespaces   the cluster's Namespaces, kept current by a watch
     namespace    a Namespace's defaults and caps, and whether it may have them
     obstacles    where no limit could be kept
-    advice       warnings, and what the audit log gets
+    advice       the warnings
+    check        podrate check: the same decision on files, offline
+    manifests    the objects in such files
     app          POST /mutate
     health       /livez, /readyz and /metrics, on a port of their own
     metrics      what is counted

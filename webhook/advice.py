@@ -1,10 +1,10 @@
-"""What is accepted and yet likely to be a mistake: the warnings that kubectl prints. And what the audit log keeps."""
+"""What is accepted and yet likely to be a mistake: the warnings that kubectl prints."""
 
 from collections.abc import Sequence
 
 from bandwidth.duration import format_duration
 from bandwidth.keys import KUBERNETES, Asked
-from bandwidth.limit import Limit, encode
+from bandwidth.limit import Limit
 from bandwidth.rate import format_rate
 from webhook.pod import Pod
 from webhook.sidecar import Settings
@@ -43,8 +43,3 @@ def _about_annotations(pod: Pod, asked: Asked, settings: Settings) -> list[str]:
         else:
             lines.append(f"podrate: {alias} has no effect beside podrate's own keys")
     return [line if line.isascii() and line.isprintable() else ascii(line)[1:-1] for line in lines]
-
-
-def audited(limit: Limit) -> dict[str, str]:
-    """What the audit event keeps of a pod's limit."""
-    return {"limit": encode(limit)}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from bandwidth.limit import ANNOTATION, Limit, encode
+from bandwidth.limit import ANNOTATION
 from webhook.decision import Reason, Refusal
 from webhook.likeness import difference, same_volume
 from webhook.pod import Pod
@@ -21,15 +21,15 @@ SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 Annotations = Mapping[str, str | None]
 
 
-def inject(pod: Pod, limit: Limit, settings: Settings, others: Annotations = MappingProxyType({})) -> list[Operation]:
-    """The operations that give `pod` the limit's annotation (and `others`), the sidecar, its volumes, its pull secrets.
+def inject(pod: Pod, limit: str, settings: Settings, others: Annotations = MappingProxyType({})) -> list[Operation]:
+    """The operations that give `pod` the annotation `limit` (and `others`), the sidecar, its volumes, its pull secrets.
 
     Raises Refusal when the pod has a container or a volume by our name that isn't ours, or mounts a volume of ours.
     """
     sidecar = _add_sidecar(pod, container(settings))
     refuse_mounts(pod)
     local = _append(pod.annotations.get(SAFE_TO_EVICT, ""), LOCAL_VOLUMES)
-    annotations = annotate(pod, {**others, ANNOTATION: encode(limit), SAFE_TO_EVICT: local})
+    annotations = annotate(pod, {**others, ANNOTATION: limit, SAFE_TO_EVICT: local})
     volumes = _add("volumes", _missing_volumes(pod), pod)
     return annotations + sidecar + volumes + _add("imagePullSecrets", _missing_secrets(pod, settings), pod)
 

@@ -7,7 +7,7 @@ from bandwidth.keys import KUBERNETES, PREFIX, Asked, read
 from bandwidth.limit import ANNOTATION, Limit, decode, encode
 from bandwidth.policy import Outcome, pod_limit
 from webhook import obstacles
-from webhook.advice import audited, warnings
+from webhook.advice import warnings
 from webhook.decision import Decision, Reason, Refusal, Result
 from webhook.namespace import Namespace
 from webhook.patch import Annotations, annotate, inject
@@ -24,11 +24,12 @@ def created(pod: Pod, namespace: Namespace, settings: Settings) -> Decision:
     if outcome.limit is None:
         return _without_limit(pod, outcome, _unheard(asked, outcome))
     obstacles.refuse(pod, asked, namespace, settings)
-    patch = inject(pod, outcome.limit, settings, _translated(pod, asked, settings))
+    text = encode(outcome.limit)
+    patch = inject(pod, text, settings, _translated(pod, asked, settings))
     result = Result.PATCHED if patch else Result.ALLOWED
-    line = encode(outcome.limit) if patch else "has it all already"
+    line = text if patch else "has it all already"
     lines = warnings(pod, asked, outcome.limit, settings)
-    return Decision(result, Reason.LIMITED, line, patch, warnings=lines, audit=audited(outcome.limit))
+    return Decision(result, Reason.LIMITED, line, patch, warnings=lines, audit={"limit": text})
 
 
 def updated(pod: Pod, old: Pod, namespace: Namespace, settings: Settings, *, status: bool = False) -> Decision:
@@ -55,7 +56,7 @@ def updated(pod: Pod, old: Pod, namespace: Namespace, settings: Settings, *, sta
         lines = (*warnings(pod, asked, limit, settings), *_unheard(asked, outcome))
         result = Result.PATCHED if patch else Result.ALLOWED
         line = text if patch else "the limit is as it was"
-        return Decision(result, reason, line, patch, warnings=lines, audit=audited(limit))
+        return Decision(result, reason, line, patch, warnings=lines, audit={"limit": text})
     if outcome.limit is None:
         return _without_limit(pod, outcome, _unheard(asked, outcome))
     written = {key: value for (_, key), value in now.items() - before.items() if key in asked.names.values()}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandwidth.invalid import Invalid
-from bandwidth.limit import Limit
+from bandwidth.limit import Limit, encode
 from tests.webhook.reviews import pod, stored_pod
 from webhook.patch import SAFE_TO_EVICT, annotate, inject
 from webhook.pod import Pod
@@ -68,7 +68,7 @@ ADDED_VOLUMES = [
 def patch_of(raw: dict[str, Any], settings: Settings = SETTINGS, limit: Limit = LIMIT) -> list[Operation]:
     """The patch; that it left the pod alone is checked on the way."""
     before = copy.deepcopy(raw)
-    operations = inject(Pod(raw, "request.object"), limit, settings)
+    operations = inject(Pod(raw, "request.object"), encode(limit), settings)
     assert raw == before
     return operations
 

@@ -1,0 +1,269 @@
+"""What kubectl prints, a real API server between it and us: what the chart's entries send, and what comes of it."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.webhook.conftest import Webhook, running
+from tests.webhook.control_plane import SYSTEM, ControlPlane, control_plane, obstacle
+from tests.webhook.reviews import pod
+from tests.webhook.test_templates import KINDS, workload
+
+OWN = ["--self-signed", "--service=podrate", f"--namespace={SYSTEM}", "--secret=podrate-tls", "--configuration=podrate"]
+ASKS = {"podrate.io/bandwidth": "10M"}
+TEN = '{"v":1,"egress":10000000,"ingress":10000000}'
+DENIED = 'admission webhook "{}" denied the request: '
+CREATE = ("create", "--dry-run=server", "-o", "json", "-f", "-")
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """One of our own, whose configuration and namespaces the other tests don't see."""
+    if reason := obstacle():
+        pytest.skip(reason)  # the shared one says so, and fails where nothing may be skipped
+    with control_plane(tmp_path_factory.mktemp("plane")) as it:
+        it.install("--set=kubernetesAnnotations=true")
+        for name, labels in (
+            ("capped", ["podrate.io/max-bandwidth=5M", "podrate.io/max-egress=2M"]),
+            ("default", ["podrate.io/egress-"]),
+            ("fast", ["podrate.io/bandwidth=1G"]),
+            ("safe", ["pod-security.kubernetes.io/enforce=restricted"]),
+        ):
+            if name != "default":
+                it.kubectl("create", "namespace", name)
+                it.kubectl("create", "serviceaccount", "default", "-n", name)
+            it.kubectl("label", "namespace", name, *labels)
+        yield it
+
+
+@pytest.fixture(scope="module")
+def webhook(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
+    directory = tmp_path_factory.mktemp("webhook")
+    with running(directory, *OWN, "--kubernetes-annotations", KUBECONFIG=str(plane.account())) as webhook:
+        webhook.event("ready")
+        plane.service.ports.append(webhook.port)
+        yield webhook
+
+
+pytestmark = pytest.mark.usefixtures("webhook")
+
+
+def named(name: str, labels: object = None, annotations: object = None, **spec: object) -> dict[str, Any]:
+    it = pod(labels, annotations, **spec)
+    it["metadata"] |= {"name": name}
+    del it["metadata"]["namespace"]
+    return it
+
+
+def created(plane: ControlPlane, manifest: dict[str, Any], namespace: str = "default") -> dict[str, Any]:
+    it: dict[str, Any] = json.loads(plane.kubectl("-n", namespace, *CREATE, stdin=json.dumps(manifest)))
+    return it
+
+
+def refused(plane: ControlPlane, manifest: dict[str, Any], namespace: str = "default", by: str = "pods") -> str:
+    """The one line after the webhook's name."""
+    said = plane.kubectl("-n", namespace, *CREATE, stdin=json.dumps(manifest), check=False)
+    _, denied, line = said.partition(DENIED.format(f"{by}.podrate.io"))
+    assert denied, said
+    return line.removesuffix("\n")
+
+
+def limit_of(it: dict[str, Any]) -> str | None:
+    limit: str | None = it["metadata"].get("annotations", {}).get("podrate.io/limit")
+    return limit
+
+
+def sent(plane: ControlPlane) -> set[str]:
+    """The entries by which the API server has called us, by its own count."""
+    metrics = plane.kubectl("get", "--raw", "/metrics")
+    return set(re.findall(r'apiserver_admission_webhook_request_total{.*name="([a-z.-]+)\.podrate\.io"', metrics))
+
+
+def test_a_pod_is_sent_by_one_entry(plane: ControlPlane) -> None:
+    """The first of the keys that its Namespace has; none for who doesn't ask."""
+    before = sent(plane)
+    assert limit_of(created(plane, named("web"))) is None
+    assert sent(plane) == before
+    assert limit_of(created(plane, named("web"), "capped")) == '{"v":1,"egress":2000000,"ingress":5000000}'
+    assert sent(plane) - before == {"max-bandwidth.namespace"}
+    assert limit_of(created(plane, named("web"), "fast")) == '{"v":1,"egress":1000000000,"ingress":1000000000}'
+    assert sent(plane) - before == {"max-bandwidth.namespace", "bandwidth.namespace"}
+    assert limit_of(created(plane, named("web", ASKS))) == TEN
+    assert sent(plane) - before == {"max-bandwidth.namespace", "bandwidth.namespace", "pods"}
+
+
+def test_a_pod_above_the_cap(plane: ControlPlane) -> None:
+    line = refused(plane, named("web", ASKS), "capped", by="max-bandwidth.namespace")
+    assert line == (
+        'podrate.io/bandwidth: "10M": it is above the cap of the Namespace, podrate.io/max-egress: 2M. '
+        "Allowed: at most 2M. Example: podrate.io/bandwidth: 2M"
+    )
+    allowed = created(plane, named("web", {"podrate.io/egress": "1M"}), "capped")
+    assert limit_of(allowed) == '{"v":1,"egress":1000000,"ingress":5000000}'
+
+
+def test_a_namespace_that_was_just_labelled(plane: ControlPlane) -> None:
+    """Its very next pod: the API server itself may send it by the labels of before, for some milliseconds."""
+    new = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "new", "labels": ASKS}}
+    plane.kubectl("create", "-f", "-", stdin=json.dumps(new))
+    plane.kubectl("create", "serviceaccount", "default", "-n", "new")
+    assert limit_of(created(plane, named("web"), "new")) == TEN
+    said = plane.kubectl("label", "namespace", "new", "podrate.io/max-egress=1g", check=False)
+    assert DENIED.format("namespaces.podrate.io") in said
+    assert '[podrate.io/max-egress]: "1g": prefixes are case sensitive; did you mean 1G?' in said
+    assert "annotated" in plane.kubectl("annotate", "namespace", "new", "note=x")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_workloads(plane: ControlPlane, webhook: Webhook, kind: str) -> None:
+    def manifest(labels: dict[str, str], own: dict[str, str] | None = None) -> dict[str, Any]:
+        template = pod({"app": "web"} | labels, restartPolicy="Never" if group == "batch" else "Always")
+        it = workload(kind, template, own)
+        it["apiVersion"] = f"{group}/v1"
+        if kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"):
+            it["spec"] |= {"selector": {"matchLabels": {"app": "web"}}}
+        if kind == "CronJob":
+            it["spec"] |= {"schedule": "* * * * *"}
+        return it
+
+    group, _, path = KINDS[kind]
+    where = ".".join(path)
+    line = refused(plane, manifest({"podrate.io/egress": "10m"}), by="workloads")
+    assert line.startswith(f'{where}.metadata.labels[podrate.io/egress]: "10m": m means milli; did you mean 10M? ')
+    line = refused(plane, manifest(ASKS), "capped", by="workloads")
+    assert line.startswith(f"{where}.metadata.labels[podrate.io/bandwidth]: ")
+    before = len(webhook.reviews())
+    created(plane, manifest({}))
+    assert len(webhook.reviews()) == before
+    assert "podrate.io/limit" not in json.dumps(created(plane, manifest(ASKS)))
+    warned = plane.kubectl(*CREATE, stdin=json.dumps(manifest({}, ASKS)), check=False)
+    assert f"write it in {where}.metadata.labels" in warned
+    assert "Warning: podrate: metadata.labels[podrate.io/bandwidth] limits nothing; " in warned
+
+
+def test_a_bad_template_from_before_can_be_scaled(plane: ControlPlane, webhook: Webhook) -> None:
+    template = pod({"app": "web", "podrate.io/bandwidth": "10M"})
+    it = workload("Deployment", template) | {"apiVersion": "apps/v1"}
+    it["spec"] |= {"selector": {"matchLabels": {"app": "web"}}}
+    plane.kubectl("create", "-f", "-", stdin=json.dumps(it))
+    before = len(webhook.reviews())
+    plane.kubectl("patch", "deployment", "web", "--type=merge", "-p", '{"spec": {"replicas": 3}}')
+    plane.kubectl("scale", "deployment", "web", "--replicas=4")
+    assert len(webhook.reviews()) == before
+    bad = '{"spec": {"template": {"metadata": {"labels": {"podrate.io/bandwidth": "x"}}}}}'
+    assert "denied the request" in plane.kubectl("patch", "deployment", "web", "--type=merge", "-p", bad, check=False)
+
+
+def test_a_pod_with_no_name_yet_and_a_dry_run(plane: ControlPlane, webhook: Webhook) -> None:
+    unnamed = named("web", ASKS)
+    unnamed["metadata"] = {"generateName": "web-", "labels": ASKS}
+    assert limit_of(created(plane, unnamed)) == TEN
+    assert webhook.reviews()[-1]["name"] == "web-"
+    run = ["run", "web", "--image=nginx", "--labels=podrate.io/bandwidth=10m", "--dry-run=server"]
+    assert 'podrate.io/bandwidth: "10m": m means milli' in plane.kubectl(*run, check=False)
+
+
+def test_pod_security_is_explained(plane: ControlPlane) -> None:
+    assert "PodSecurity level restricted of Namespace safe forbids the loader" in refused(
+        plane, named("web", ASKS), "safe"
+    )
+
+
+def test_kubernetes_annotations(plane: ControlPlane) -> None:
+    wants = named("web", None, {"kubernetes.io/egress-bandwidth": "10M"})
+    it = created(plane, wants)
+    assert limit_of(it) == '{"v":1,"egress":10000000}'
+    assert "kubernetes.io/egress-bandwidth" not in it["metadata"]["annotations"]
+    assert "Warning: podrate: kubernetes.io/egress-bandwidth is deprecated" in plane.kubectl(
+        *CREATE, stdin=json.dumps(wants), check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def running_pod(plane: ControlPlane, webhook: Webhook) -> str:  # noqa: ARG001  it patches
+    """Not that it runs: there is no node. But it is stored."""
+    plane.kubectl("create", "-f", "-", stdin=json.dumps(named("live", ASKS)))
+    return "live"
+
+
+def patched(plane: ControlPlane, name: str, change: object, *options: str) -> str:
+    """What kubectl prints."""
+    return plane.kubectl("patch", "pod", name, "--type=merge", "-p", json.dumps(change), *options, check=False)
+
+
+def test_a_stored_pod_follows_its_label(plane: ControlPlane, webhook: Webhook, running_pod: str) -> None:
+    assert limit_of(plane.get("pod", running_pod)) == TEN
+    plane.kubectl("label", "pod", running_pod, "podrate.io/bandwidth=20M", "--overwrite")
+    assert limit_of(plane.get("pod", running_pod)) == '{"v":1,"egress":20000000,"ingress":20000000}'
+    plane.kubectl("label", "pod", running_pod, "podrate.io/bandwidth=10M", "--overwrite")
+    before = len(webhook.reviews())
+    patched(plane, running_pod, {"metadata": {"finalizers": ["example.com/theirs"]}})
+    patched(plane, running_pod, {"metadata": {"finalizers": None}})
+    patched(plane, running_pod, {"status": {"message": "as the kubelet says"}}, "--subresource=status")
+    assert len(webhook.reviews()) == before
+
+
+@pytest.mark.parametrize("subresource", [(), ("--subresource=status",)], ids=str)
+def test_the_annotation_is_ours_alone(plane: ControlPlane, running_pod: str, subresource: tuple[str, ...]) -> None:
+    forged = {"metadata": {"annotations": {"podrate.io/limit": '{"v":1}'}}}
+    patched(plane, running_pod, forged, *subresource)
+    assert limit_of(plane.get("pod", running_pod)) == TEN
+    patched(plane, running_pod, {"metadata": {"annotations": {"podrate.io/limit": None}}}, *subresource)
+    assert limit_of(plane.get("pod", running_pod)) == TEN
+    said = patched(plane, running_pod, {"metadata": {"labels": {"podrate.io/bandwidth": "fast"}}}, *subresource)
+    assert 'podrate.io/bandwidth: "fast": it is not a rate.' in said
+
+
+def test_a_binding_brings_no_key(plane: ControlPlane, running_pod: str) -> None:
+    binding: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": running_pod, "annotations": {"podrate.io/limit": '{"v":1}'}},
+        "target": {"kind": "Node", "name": "node"},
+    }
+    for path in (f"pods/{running_pod}/binding", "bindings"):
+        raw = ["create", "--raw", f"/api/v1/namespaces/default/{path}", "-f", "-"]
+        said = plane.kubectl(*raw, stdin=json.dumps(binding), check=False)
+        assert DENIED.format("bindings.podrate.io") + "metadata.annotations[podrate.io/limit]: " in said
+    binding["metadata"]["annotations"] = {"scheduler": "x"}
+    plane.kubectl(*raw, stdin=json.dumps(binding))
+    it = plane.get("pod", running_pod)
+    assert (it["spec"]["nodeName"], it["metadata"]["annotations"]["scheduler"], limit_of(it)) == ("node", "x", TEN)
+
+
+def test_an_ephemeral_container_does_not_get_at_the_loaders_volumes(plane: ControlPlane, running_pod: str) -> None:
+    debugger = {"name": "debugger", "image": "busybox"}
+    theirs = debugger | {"name": "thief", "volumeMounts": [{"name": "podrate-cgroup", "mountPath": "/cgroup"}]}
+    change = {"spec": {"ephemeralContainers": [debugger, theirs]}}
+    said = patched(plane, running_pod, change, "--subresource=ephemeralcontainers")
+    assert 'spec.ephemeralContainers[1].volumeMounts: "podrate-cgroup": this volume is for podrate' in said
+    change = {"spec": {"ephemeralContainers": [debugger]}}
+    assert "patched" in patched(plane, running_pod, change, "--subresource=ephemeralcontainers")
+
+
+def test_the_loader_stays(plane: ControlPlane, running_pod: str) -> None:
+    said = plane.kubectl("set", "image", f"pod/{running_pod}", "podrate=other", check=False)
+    assert "the loader's image can't be changed" in said
+    it = plane.get("pod", running_pod)
+    it["spec"]["initContainers"] = []
+    said = plane.kubectl("replace", "-f", "-", stdin=json.dumps(it), check=False)
+    assert 'spec.initContainers: "podrate": the loader can\'t be taken out of a running pod' in said
+
+
+def test_without_us_nobody_else_is_kept_waiting(plane: ControlPlane, webhook: Webhook) -> None:
+    plane.service.ports.remove(webhook.port)
+    plane.service.disconnect()
+    try:
+        created(plane, named("web"))
+        said = plane.kubectl(*CREATE, stdin=json.dumps(named("web", ASKS)), check=False)
+        assert 'failed calling webhook "pods.podrate.io"' in said
+        said = plane.kubectl("-n", "fast", *CREATE, stdin=json.dumps(named("web")), check=False)
+        assert 'failed calling webhook "bandwidth.namespace.podrate.io"' in said
+        plane.kubectl("label", "namespace", "fast", "podrate.io/bandwidth=2G", "--overwrite")
+        it = workload("Job", pod(ASKS, restartPolicy="Never")) | {"apiVersion": "batch/v1"}
+        created(plane, it)
+    finally:
+        plane.service.ports.append(webhook.port)

@@ -15,6 +15,7 @@ from bandwidth.invalid import Invalid
 from bandwidth.limit import Limit, encode
 from loader import bpf
 from loader.annotation import Annotation
+from loader.bucket import Buckets
 from loader.cgroup import find_pod, mount_point
 from loader.failure import Failure
 from loader.shaper import Shaper, attached_ids
@@ -42,6 +43,7 @@ def sidecar(directory: str = DIRECTORY) -> int:
         in_force = encode(shaper.buckets.limit())
         state.announce(Announced(cgroup, programs, in_force))
         _log(f"limit {in_force} is in force on {cgroup}")
+        _serve_metrics(shaper.buckets)
         while source.wait():
             try:
                 changed = source.changed()
@@ -76,6 +78,17 @@ def _has_queue() -> bool:
     """Whether a loader before us, which was killed, has left one."""
     with open("/proc/self/net/dev") as devices:
         return _QUEUE in devices.read()
+
+
+def _serve_metrics(buckets: Buckets) -> None:
+    """Where the operator asked for them. The limit does not depend on them: what is wrong with the port is a line."""
+    if port := os.environ.get("PODRATE_METRICS_PORT"):
+        from loader import metrics
+
+        try:
+            _log(f"metrics are on port {metrics.serve(port, buckets)}")
+        except (ValueError, OSError) as error:
+            _log(f"no metrics: {error}")
 
 
 def probe(directory: str = DIRECTORY) -> int:

@@ -25,12 +25,14 @@ class Pod:
     mounts:        more of a shell script, run among the container's mounts
     capabilities:  what the container has; as in the pod, unless a test takes some away
     within:        a command that starts the loader
+    environment:   more of the container's
     """
 
     def __init__(self, cgroup: Cgroup, directory: Path) -> None:
         self.mounts = ""
         self.capabilities = ["bpf", "net_admin"]
         self.within: list[str] = []
+        self.environment: dict[str, str] = {}
         self.cgroup = cgroup.path.parent
         self._root = cgroup.root
         self._limit, self._state = directory / "limit", directory / "state"
@@ -60,7 +62,7 @@ class Pod:
     def start(self, uid: str = UID, network: Namespace | None = None) -> subprocess.Popen[str]:
         command = self.command("sidecar")
         with self._log.open("w") as log:
-            environment = {**os.environ, "POD_UID": uid}
+            environment = {**os.environ, "POD_UID": uid, **self.environment}
             command = network.command(command) if network else command
             self._started.append(subprocess.Popen(command, stderr=log, text=True, env=environment))
         return self._started[-1]

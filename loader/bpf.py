@@ -191,7 +191,7 @@ class Object:
 
 
 class ObjectSpec:
-    """A BPF ELF file that was read and can be loaded."""
+    """A BPF ELF file on disk, to be loaded: what it makes of the kernel is an Object."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -206,7 +206,7 @@ class ObjectSpec:
         options = OpenOptions(
             sz=ctypes.sizeof(OpenOptions), kernel_log_buf=ctypes.addressof(buffer), kernel_log_size=_LOG_SIZE
         )
-        handle, errno = self._load(options)
+        handle, _ = self._load(options)  # the first errno is the refusal's; a log that is full has one of its own
         if handle is not None:
             return Object(handle)
         operation = f"load {self.path}"

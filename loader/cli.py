@@ -14,10 +14,10 @@ def main() -> int:
     """Run the command in sys.argv; returns the exit code. A Failure is printed as one line."""
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
-        if sys.argv[1:] == ["sidecar"]:
+        if sys.argv[1:] in (["sidecar"], ["sidecar", "--once"]):
             from loader.sidecar import sidecar
 
-            return sidecar()
+            return sidecar(once="--once" in sys.argv)
         if sys.argv[1:] == ["probe"]:
             from loader.sidecar import probe
 

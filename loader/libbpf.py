@@ -1,5 +1,7 @@
 """libbpf.so.1 as its headers declare it (bpf.h, libbpf.h; libbpf 1.0 to 1.7): only what we use.
 
+tests/kernel/test_libbpf.py runs it against the libraries of several distributions.
+
 Every integer function returns a negative errno on failure; every pointer function returns NULL and sets errno.
 Importing this module loads the library, or raises Failure("libbpf").
 """
@@ -82,6 +84,8 @@ class TestRunOptions(ctypes.Structure):
     ]
 
 
+_MAJOR = 1  # within it, libbpf only adds: the structs above carry their size
+
 _PROTOTYPES: dict[str, tuple[object, list[object]]] = {
     "libbpf_major_version": (c_uint32, []),
     "libbpf_minor_version": (c_uint32, []),
@@ -93,7 +97,6 @@ _PROTOTYPES: dict[str, tuple[object, list[object]]] = {
     "bpf_object__find_map_fd_by_name": (c_int, [c_void_p, c_char_p]),
     "bpf_object__find_program_by_name": (c_void_p, [c_void_p, c_char_p]),
     "bpf_program__fd": (c_int, [c_void_p]),
-    "bpf_program__expected_attach_type": (c_int, [c_void_p]),
     "bpf_map_update_elem": (c_int, [c_int, c_void_p, c_void_p, c_uint64]),
     "bpf_map_lookup_elem": (c_int, [c_int, c_void_p, c_void_p]),
     "bpf_map_get_fd_by_id": (c_int, [c_uint32]),
@@ -121,6 +124,9 @@ def _load() -> ctypes.CDLL:
         except AttributeError:
             raise Failure("libbpf", f"this libbpf.so.1 has no function {name}", remedy) from None
         function.restype, function.argtypes = result, arguments
+    version = library.libbpf_major_version(), library.libbpf_minor_version()
+    if version[0] != _MAJOR:
+        raise Failure("libbpf", f"this is libbpf {version[0]}.{version[1]}, and not {_MAJOR}.x", remedy)
     library.libbpf_set_print(None)  # it would write to stderr; what it has to say, errors carry
     return library
 

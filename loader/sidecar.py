@@ -26,8 +26,10 @@ _QUEUE = "podrate-in:"  # loader.queue's device in /proc/net/dev: few pods have 
 PROBE_PATIENCE = 5.0  # seconds: below the probe's timeoutSeconds
 
 
-def sidecar(directory: str = DIRECTORY) -> int:
+def sidecar(directory: str = DIRECTORY, *, once: bool = False) -> int:
     """Run until SIGTERM. The limit stays in force after it: the application still has its own shutdown to send.
+
+    once:  return when the limit is in force, and leave it so. No process stays; nothing follows the annotation.
 
     Raises Failure; and then nothing was attached, and the pod does not start.
     """
@@ -43,6 +45,9 @@ def sidecar(directory: str = DIRECTORY) -> int:
         in_force = encode(shaper.buckets.limit())
         state.announce(Announced(cgroup, programs, in_force))
         _log(f"limit {in_force} is in force on {cgroup}")
+        if once:
+            _log("nothing stays to follow the pod's labels: a change of them takes a new pod")
+            return 0
         _serve_metrics(shaper.buckets)
         while source.wait():
             try:

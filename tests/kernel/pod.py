@@ -59,8 +59,8 @@ class Pod:
         drop = ["setpriv", capabilities, "--inh-caps=-all", "--no-new-privs"]
         return [*enter, *drop, *self.within, sys.executable, "-m", "loader", *arguments]
 
-    def start(self, uid: str = UID, network: Namespace | None = None) -> subprocess.Popen[str]:
-        command = self.command("sidecar")
+    def start(self, *options: str, uid: str = UID, network: Namespace | None = None) -> subprocess.Popen[str]:
+        command = self.command("sidecar", *options)
         with self._log.open("w") as log:
             environment = {**os.environ, "POD_UID": uid, **self.environment}
             command = network.command(command) if network else command
@@ -89,7 +89,7 @@ class Pod:
 
     def fails(self, reason: str, uid: str = UID) -> str:
         """Start the loader where it can't work; returns its one line."""
-        assert self.start(uid).wait(20) == EXIT_CODES[reason], self.log()
+        assert self.start(uid=uid).wait(20) == EXIT_CODES[reason], self.log()
         (line,) = self.log().splitlines()
         assert line.startswith(f"podrate: {reason}: ")
         return line

@@ -1,5 +1,6 @@
 """The binding against the real library and kernel, failures included."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -54,6 +55,19 @@ def test_the_verifier_says_why(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     assert caught.value.log.count("\n") > 3
     assert caught.value.errno == 13
+
+
+def test_a_program_that_is_too_large_is_said_to_be_with_all_of_a_log_that_overflows(tmp_path: Path) -> None:
+    """The verifier walks a million instructions; what it writes on the way is more than any log holds."""
+    large = compiled(
+        tmp_path,
+        'volatile int sum = 0;\n_Pragma("nounroll")\nfor (int i = 0; i < 1000000; i++) sum += i;\nreturn 1;',
+    )
+    with pytest.raises(bpf.VerifierError) as caught:
+        bpf.ObjectSpec(str(large)).load()
+    assert caught.value.errno == errno.E2BIG
+    assert "BPF program is too large" in str(caught.value)
+    assert len(caught.value.log) > 1 << 20
 
 
 def test_names_that_an_object_lacks() -> None:

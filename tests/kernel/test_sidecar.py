@@ -52,6 +52,21 @@ def test_a_malformed_annotation_keeps_the_last_good_limit_and_is_reported_once(p
     pod.await_limit(Limit(egress=5 * M), 1)
 
 
+def test_once_attaches_and_ends_and_the_limit_stays(pod: Pod) -> None:
+    """And a second time, when the kubelet makes the pod's sandbox anew and runs its init containers again."""
+    for limit in (Limit(10 * M, 20 * M), Limit(egress=5 * M)):
+        pod.annotate(limit)
+        assert pod.start("--once").wait(20) == 0
+        assert pod.limit() == limit
+        assert "takes a new pod" in pod.log()
+
+
+def test_once_fails_as_ever(pod: Pod) -> None:
+    pod.annotate("")
+    assert pod.start("--once").wait(20) == EXIT_CODES["annotation"]
+    assert not any(attached_ids(str(pod.cgroup)))
+
+
 def test_killed_under_traffic_the_limit_stays_and_the_next_loader_takes_over(
     lab: Lab, pod: Pod, pod_cgroup: Cgroup
 ) -> None:

@@ -1,0 +1,50 @@
+"""The loader's image: what a node pulls for it, and what it may write."""
+
+import subprocess
+
+from .conftest import Figures, Pod
+from .images import BASE_IMAGE, Images
+from .kubectl import Cluster
+from .node import Node
+from .provision import Provision
+
+
+def _size(image: str) -> int:
+    """Bytes of an image's files, unpacked."""
+
+    def buildah(*arguments: str) -> str:
+        return subprocess.run(["buildah", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    container = buildah("from", "--pull=never", image)
+    try:
+        return int(
+            subprocess.run(["du", "-sb", buildah("mount", container)], capture_output=True, check=True).stdout.split()[
+                0
+            ]
+        )
+    finally:
+        buildah("rm", container)
+
+
+def test_it_adds_little_to_its_base(provided: Provision, images: Images, figures: Figures) -> None:
+    if not provided.disposable and "CLUSTER_PORT" not in provided.environment:
+        return  # somebody else's registry: the image is not here to be looked at
+    added = (_size(images.loader) - _size(BASE_IMAGE)) / 1e6
+    figures["loader's image beyond its base, MB"] = added
+    assert added < 60
+
+
+def test_its_root_is_read_only(cluster: Cluster, pods: dict[str, Pod]) -> None:  # noqa: ARG001  one of them
+    script = "open('/usr/lib/podrate/new', 'w')"
+    done = cluster.kubectl("exec", "limited", "-c", "podrate", "--", "python3", "-c", script, check=False)
+    assert "Read-only file system" in done.stderr
+
+
+def test_what_it_takes_while_it_waits(pods: dict[str, Pod], node: Node, figures: Figures) -> None:
+    """As the kernel counts it in the container. Here because only here the pages are those of an image."""
+    process = node.loader(pods["limited"].uid)
+    rollup = node.execute("cat", f"/proc/{process}/smaps_rollup")
+    pss = {line.split()[0]: int(line.split()[1]) / 1e3 for line in rollup.splitlines()[1:]}
+    figures["loader's PSS, one of two on the node, MB"] = pss["Pss:"]
+    figures["loader's memory of its own, MB"] = pss["Anonymous:"]
+    assert pss["Pss:"] < 7

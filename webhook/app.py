@@ -65,7 +65,7 @@ async def _answer(body: bytes, settings: Settings, namespaces: Namespaces) -> tu
         line=decision.line,
     )
     if decision.result is Result.REJECTED:
-        return rejected(request["uid"], decision.line, decision.status), decision
+        return rejected(request["uid"], decision.line, decision.audit, decision.status), decision
     return allowed(request["uid"], decision.patch, decision.warnings, decision.audit), decision
 
 

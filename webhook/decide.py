@@ -27,7 +27,8 @@ def decide(request: AdmissionRequest, settings: Settings, namespace: Namespace) 
         decision = rejected(error)
     resource = request["resource"]
     kind = _KINDS.get((resource["group"], resource["resource"]), "other")
-    return replace(decision, kind=kind, owner=_owner(request.get("object")))
+    audit = {"result": decision.result.value, "reason": decision.reason.value, **decision.audit}
+    return replace(decision, kind=kind, owner=_owner(request.get("object")), audit=audit)
 
 
 def needs_namespace(request: AdmissionRequest) -> bool:

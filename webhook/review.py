@@ -86,14 +86,22 @@ def allowed(
     return _review(response)
 
 
-def rejected(uid: str, line: str, code: HTTPStatus = HTTPStatus.UNPROCESSABLE_ENTITY) -> bytes:
+def rejected(
+    uid: str,
+    line: str,
+    audit: Mapping[str, str] | None = None,
+    code: HTTPStatus = HTTPStatus.UNPROCESSABLE_ENTITY,
+) -> bytes:
     """The answer no. `line` is what the user reads, after the name of the webhook.
 
     No `details`: kubectl then prints their kind and name in place of the message (checkErr in kubectl's util).
     """
     reason = "ServiceUnavailable" if code == HTTPStatus.SERVICE_UNAVAILABLE else "Invalid"  # of meta/v1 StatusReason
     status = Status(code=code, reason=reason, message=line)
-    return _review(AdmissionResponse(uid=uid, allowed=False, status=status))
+    response = AdmissionResponse(uid=uid, allowed=False, status=status)
+    if audit:
+        response["auditAnnotations"] = dict(audit)
+    return _review(response)
 
 
 def _review(response: AdmissionResponse) -> bytes:

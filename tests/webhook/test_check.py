@@ -234,6 +234,16 @@ def test_whatever_bytes_are_objects_or_one_line(text: bytes) -> None:
         assert str(error).isascii()
 
 
+def test_the_examples() -> None:
+    done = check(*sorted(str(each.relative_to(ROOT)) for each in (ROOT / "examples").glob("*.yaml")))
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "examples/deployment.yaml:2: Deployment shop/web: egress 50M, ingress 10M",
+        "examples/namespace.yaml:3: Namespace shop: rules for its pods: podrate.io/bandwidth, podrate.io/max-bandwidth",
+        "examples/pod.yaml:2: Pod default/web: egress 10M, ingress 10M",
+    ]
+
+
 def test_a_limit_in_words() -> None:
     assert describe(Limit(1_500_000, 2_000_000, 20_000_000, ingress_queue=True)) == (
         "egress 1.5M, ingress 2M, burst 20ms, ingress queue"

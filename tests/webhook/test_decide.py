@@ -2,6 +2,7 @@
 
 import copy
 import json
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -21,12 +22,20 @@ def test_a_pod_that_asks_is_patched() -> None:
     assert it["spec"]["initContainers"][0]["name"] == "podrate"
     again = of(review(it))
     assert (again.result, again.line, list(again.patch)) == (Result.ALLOWED, "has it all already", [])
-    assert again.audit == {"limit": '{"v":1,"egress":10000000,"ingress":10000000}'}
+    limit = '{"v":1,"egress":10000000,"ingress":10000000}'
+    assert again.audit == {"result": "allowed", "reason": "limited", "limit": limit}
 
 
 def test_a_pod_that_asks_nothing_is_left_alone() -> None:
     for quiet in (pod(), pod({"app": "podrate.io/bandwidth"}), pod({}, {}), pod(hostNetwork=True)):
-        assert of(review(quiet)) == Decision(Result.ALLOWED, Reason.NO_LIMIT, "no key asks for a limit", kind="Pod")
+        decision = of(review(quiet))
+        assert decision == Decision(
+            Result.ALLOWED,
+            Reason.NO_LIMIT,
+            "no key asks for a limit",
+            kind="Pod",
+            audit={"result": "allowed", "reason": "no-limit"},
+        )
 
 
 def test_the_hosts_network_is_limited_too() -> None:
@@ -122,6 +131,9 @@ def test_answers_on_the_wire() -> None:
     assert json.loads(rejected("a", "no")) == head | {
         "response": {"uid": "a", "allowed": False, "status": {"code": 422, "reason": "Invalid", "message": "no"}}
     }
+    again = json.loads(rejected("a", "no", {"reason": "bad-key"}, HTTPStatus.SERVICE_UNAVAILABLE))["response"]
+    assert again["auditAnnotations"] == {"reason": "bad-key"}
+    assert again["status"] == {"code": 503, "reason": "ServiceUnavailable", "message": "no"}
 
 
 BAD_PODS: list[tuple[object, str]] = [

@@ -33,7 +33,11 @@ def test_the_example_is_patched(webhook: Webhook) -> None:
     assert webhook.review(review(after)) == {
         "uid": review()["request"]["uid"],
         "allowed": True,
-        "auditAnnotations": {"limit": '{"v":1,"egress":10000000,"ingress":10000000}'},
+        "auditAnnotations": {
+            "result": "allowed",
+            "reason": "limited",
+            "limit": '{"v":1,"egress":10000000,"ingress":10000000}',
+        },
     }
 
 
@@ -49,7 +53,9 @@ def test_a_bad_label_is_rejected_in_one_line(webhook: Webhook) -> None:
 
 
 def test_a_pod_that_asks_nothing_is_allowed_as_it_is(webhook: Webhook) -> None:
-    assert webhook.review(review(pod(), uid="é\n")) == {"uid": "é\n", "allowed": True}
+    response = webhook.review(review(pod(), uid="é\n"))
+    assert response.pop("auditAnnotations") == {"result": "allowed", "reason": "no-limit"}
+    assert response == {"uid": "é\n", "allowed": True}
 
 
 def test_reviews_share_a_connection(webhook: Webhook) -> None:

@@ -2,13 +2,16 @@
 
 import json
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.webhook.conftest import Webhook, running
 from tests.webhook.control_plane import SYSTEM, ControlPlane, control_plane, obstacle
+from tests.webhook.injector import PATCHED, injector
 from tests.webhook.reviews import pod
 from tests.webhook.test_templates import KINDS, workload
 
@@ -69,6 +72,13 @@ def refused(plane: ControlPlane, manifest: dict[str, Any], namespace: str = "def
     _, denied, line = said.partition(DENIED.format(f"{by}.podrate.io"))
     assert denied, said
     return line.removesuffix("\n")
+
+
+def eventually(what: str, condition: Callable[[], bool], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
 
 
 def limit_of(it: dict[str, Any]) -> str | None:
@@ -251,6 +261,30 @@ def test_the_loader_stays(plane: ControlPlane, running_pod: str) -> None:
     it["spec"]["initContainers"] = []
     said = plane.kubectl("replace", "-f", "-", stdin=json.dumps(it), check=False)
     assert 'spec.initContainers: "podrate": the loader can\'t be taken out of a running pod' in said
+
+
+@pytest.mark.parametrize("name", ["a-mesh", "z-mesh"])
+def test_another_injector_before_or_after_us(plane: ControlPlane, tmp_path: Path, name: str) -> None:
+    with injector(name, tmp_path) as configuration:
+        plane.kubectl("create", "-f", "-", stdin=json.dumps(configuration))
+        try:
+            eventually("it is called", lambda: "MESH" in json.dumps(created(plane, named("plain"))))
+            it = created(plane, named("web", ASKS, initContainers=[{"name": "own", "image": "x"}]))
+        finally:
+            plane.kubectl("delete", "mutatingwebhookconfiguration", name)
+    inits = it["spec"]["initContainers"]
+    assert [each["name"] for each in inits] == ["podrate", *PATCHED, "own"]
+    assert ("MESH" in json.dumps(inits[0])) == (name == "z-mesh"), "who comes later finds our container"
+    assert limit_of(it) == TEN
+
+
+def test_a_limit_range_adds_what_it_wants_to_our_container(plane: ControlPlane) -> None:
+    default = {"type": "Container", "default": {"ephemeral-storage": "1Gi", "memory": "1Gi"}}
+    ranged = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "r"}, "spec": {"limits": [default]}}
+    plane.kubectl("-n", "fast", "create", "-f", "-", stdin=json.dumps(ranged))
+    first = created(plane, named("web"), "fast")["spec"]["initContainers"][0]
+    assert first["resources"]["limits"] == {"cpu": "100m", "ephemeral-storage": "1Gi", "memory": "64Mi"}
+    plane.kubectl("-n", "fast", "delete", "limitrange", "r")
 
 
 def test_without_us_nobody_else_is_kept_waiting(plane: ControlPlane, webhook: Webhook) -> None:

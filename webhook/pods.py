@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from bandwidth.invalid import Invalid
-from bandwidth.keys import KUBERNETES, PREFIX, Asked, read
+from bandwidth.keys import INJECT, KUBERNETES, PREFIX, Asked, read
 from bandwidth.limit import ANNOTATION, Limit, decode, encode
 from bandwidth.policy import Outcome, pod_limit
 from webhook import obstacles
@@ -119,7 +119,8 @@ def _as_before(pod: Pod, old: Pod, namespace: Namespace, settings: Settings, *, 
             decode(old.annotations.get(ANNOTATION, ""))
         except Invalid:  # damaged while we were away: make it anew
             try:
-                outcome = pod_limit(_asked(pod, pod.annotations, settings), namespace.rules)
+                asked = _asked(pod, pod.annotations, settings)
+                outcome = pod_limit(asked, namespace.rules, host_network=pod.host_network)
             except Invalid:
                 outcome = Outcome(None)
             text = encode(outcome.limit or Limit())
@@ -152,7 +153,7 @@ def _unheard(asked: Asked, outcome: Outcome) -> tuple[str, ...]:
 def _unlimited(namespace: Namespace, why: str) -> tuple[str, ...]:
     """The Namespace's rules don't reach a pod where there can be no loader."""
     try:
-        asked = bool(namespace.rules.limiting)
+        asked = bool(namespace.rules.limiting) and namespace.rules.switch(INJECT) is not False
     except Refusal:
         asked = True
     return (f"podrate: the limit of Namespace {namespace.name} does not hold for this pod: {why}",) if asked else ()

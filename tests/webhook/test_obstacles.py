@@ -87,6 +87,8 @@ def test_where_no_loader_can_be_the_namespaces_wish_is_warned_of(other: dict[str
     assert decision.result is Result.ALLOWED
     assert decision.warnings == (f"podrate: the limit of Namespace shop does not hold for this pod: {why}",)
     assert of(review(other)).warnings == ()
+    out = Namespace("shop", {"podrate.io/bandwidth": "10M", "podrate.io/inject": "false"})
+    assert of(review(other), out).warnings == ()
 
 
 @pytest.mark.parametrize(

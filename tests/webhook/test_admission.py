@@ -210,18 +210,20 @@ def test_a_stored_pod_follows_its_label(plane: ControlPlane, webhook: Webhook, r
     assert limit_of(plane.get("pod", running_pod)) == '{"v":1,"egress":20000000,"ingress":20000000}'
     plane.kubectl("label", "pod", running_pod, "podrate.io/bandwidth=10M", "--overwrite")
     before = len(webhook.reviews())
-    patched(plane, running_pod, {"metadata": {"finalizers": ["example.com/theirs"]}})
-    patched(plane, running_pod, {"metadata": {"finalizers": None}})
-    patched(plane, running_pod, {"status": {"message": "as the kubelet says"}}, "--subresource=status")
+    for change in ({"metadata": {"finalizers": ["example.com/theirs"]}}, {"metadata": {"finalizers": None}}):
+        assert patched(plane, running_pod, change) == f"pod/{running_pod} patched\n"
+    said = patched(plane, running_pod, {"status": {"message": "as the kubelet says"}}, "--subresource=status")
+    assert said == f"pod/{running_pod} patched\n"
     assert len(webhook.reviews()) == before
 
 
 @pytest.mark.parametrize("subresource", [(), ("--subresource=status",)], ids=str)
 def test_the_annotation_is_ours_alone(plane: ControlPlane, running_pod: str, subresource: tuple[str, ...]) -> None:
     forged = {"metadata": {"annotations": {"podrate.io/limit": '{"v":1}'}}}
-    patched(plane, running_pod, forged, *subresource)
+    assert "patched" in patched(plane, running_pod, forged, *subresource)
     assert limit_of(plane.get("pod", running_pod)) == TEN
-    patched(plane, running_pod, {"metadata": {"annotations": {"podrate.io/limit": None}}}, *subresource)
+    removed = {"metadata": {"annotations": {"podrate.io/limit": None}}}
+    assert "patched" in patched(plane, running_pod, removed, *subresource)
     assert limit_of(plane.get("pod", running_pod)) == TEN
     said = patched(plane, running_pod, {"metadata": {"labels": {"podrate.io/bandwidth": "fast"}}}, *subresource)
     assert 'podrate.io/bandwidth: "fast": it is not a rate.' in said

@@ -117,7 +117,7 @@ class Keeper:
     def _distrust(self, leaf: tls.Pair, entries: Sequence[Entry]) -> str | None:
         if self._configuration and not entries:
             return "the MutatingWebhookConfiguration has no webhooks"
-        for entry in entries:
+        for entry in {(each.trusted, each.host): each for each in reversed(entries)}.values():
             if fault := tls.distrust(leaf, entry.trusted, entry.host):
                 return f"the caBundle of {entry.name} does not trust our certificate for {entry.host}: {fault}"
         return None

@@ -1,5 +1,6 @@
 """A real `python -m webhook`, over real TLS, on free ports of this machine."""
 
+import base64
 import contextlib
 import http.client
 import json
@@ -8,9 +9,10 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 from cryptography import x509
@@ -18,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.webhook.control_plane import ControlPlane, control_plane, obstacle
 from webhook import tls
+from webhook.api import Api
+from webhook.trust import COLLECTION
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "example/loader:1"
@@ -135,3 +139,31 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         pytest.skip(f"no API server: {reason}")
     with control_plane(tmp_path_factory.mktemp("plane")) as it:
         yield it
+
+
+@pytest.fixture(scope="session")
+def api(plane: ControlPlane) -> Api:
+    """The API server, as its admin."""
+    with mock.patch.dict(os.environ, KUBECONFIG=str(plane.kubeconfig)):
+        return Api()
+
+
+@pytest.fixture(scope="session")
+def account(plane: ControlPlane) -> Path:
+    """The chart installed, in tls.mode self, and a kubeconfig of its ServiceAccount."""
+    plane.install()
+    return plane.account()
+
+
+def bundles(api: Api) -> set[bytes]:
+    """Whom the API server trusts when it calls the webhook: one bundle for all entries, if all is well."""
+    found = api.get(f"{COLLECTION}/podrate")["webhooks"]
+    return {base64.b64decode(each["clientConfig"].get("caBundle", "")) for each in found}
+
+
+def eventually(what: str, condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Until `condition` is true; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.1)

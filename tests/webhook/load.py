@@ -11,7 +11,6 @@ from tests.webhook.reviews import pod
 from webhook.api import Api
 from webhook.unavailable import Unavailable
 
-PODS = "/api/v1/namespaces/default/pods?dryRun=All"
 _AHEAD = 8  # requests under way at most
 
 
@@ -23,7 +22,8 @@ class Load:
     slowest:   seconds
     """
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: str) -> None:
+        self._path = f"/api/v1/namespaces/{namespace}/pods?dryRun=All"
         self.done = 0
         self.failures: list[str] = []
         self.slowest = 0.0
@@ -31,10 +31,10 @@ class Load:
     def one(self, api: Api, number: int) -> None:
         """Create one pod, by a name of its own."""
         wanted: dict[str, Any] = pod({"podrate.io/bandwidth": "10M"})
-        wanted["metadata"]["name"] = f"load-{number}"
+        wanted["metadata"] |= {"name": f"load-{number}", "namespace": None}
         began = time.monotonic()
         try:
-            made = api.create(f"{PODS}", wanted, timeout=20)
+            made = api.create(self._path, wanted, timeout=20)
             if "podrate.io/limit" not in made["metadata"].get("annotations", {}):
                 self.failures.append("not limited")
         except Unavailable as error:
@@ -44,9 +44,9 @@ class Load:
 
 
 @contextlib.contextmanager
-def load(api: Api, rate: float) -> Iterator[Load]:
+def load(api: Api, rate: float, namespace: str = "default") -> Iterator[Load]:
     """`rate` reviews a second until the end of the block, at even intervals."""
-    it, end = Load(), threading.Event()
+    it, end = Load(namespace), threading.Event()
 
     def run() -> None:
         with ThreadPoolExecutor(_AHEAD) as threads:

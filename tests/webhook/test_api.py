@@ -15,12 +15,6 @@ from webhook.unavailable import Conflict, Gone, NotFound, Unavailable
 MAPS = "/api/v1/namespaces/default/configmaps"
 
 
-@pytest.fixture(scope="module")
-def api(plane: ControlPlane) -> Api:
-    with mock.patch.dict(os.environ, KUBECONFIG=str(plane.kubeconfig)):
-        return Api()
-
-
 def config_map(name: str, **data: str) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
 

@@ -3,16 +3,15 @@
 import base64
 import contextlib
 import json
-import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
-from tests.webhook.conftest import Webhook, running
+from tests.webhook.conftest import Webhook, bundles, eventually, running
 from tests.webhook.control_plane import SYSTEM, ControlPlane
 from tests.webhook.load import load
 from tests.webhook.reviews import pod
@@ -24,12 +23,6 @@ from webhook.unavailable import NotFound
 OWN = ["--self-signed", "--service=podrate", f"--namespace={SYSTEM}", "--secret=podrate-tls", "--configuration=podrate"]
 OVERLAP = 4
 CONFIGURATION = f"{COLLECTION}/podrate"
-
-
-@pytest.fixture(scope="module")
-def account(plane: ControlPlane) -> Path:
-    plane.install()
-    return plane.account()
 
 
 @contextlib.contextmanager
@@ -54,12 +47,6 @@ def replicas(plane: ControlPlane, account: Path, tmp_path_factory: pytest.TempPa
         yield [a, b]
 
 
-@pytest.fixture(scope="module")
-def api(plane: ControlPlane) -> Api:
-    with mock.patch.dict(os.environ, KUBECONFIG=str(plane.kubeconfig)):
-        return Api()
-
-
 def secret(api: Api) -> dict[str, bytes]:
     """What it holds; nothing when it is not there."""
     try:
@@ -69,17 +56,20 @@ def secret(api: Api) -> dict[str, bytes]:
     return {key: base64.b64decode(value) for key, value in data.items()}
 
 
-def bundles(api: Api) -> set[bytes]:
-    """What the API server trusts, one for all entries if all is well."""
-    found = api.get(CONFIGURATION)["webhooks"]
-    return {base64.b64decode(each["clientConfig"].get("caBundle", "")) for each in found}
+def test_replicas_that_start_at_once_make_one_certificate(account: Path, api: Api, tmp_path: Path) -> None:
+    assert secret(api) == {}
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor() as threads:
 
+        def start(name: str) -> Webhook:
+            (tmp_path / name).mkdir()
+            return stack.enter_context(running(tmp_path / name, *OWN, KUBECONFIG=str(account)))
 
-def eventually(what: str, condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
+        started = list(threads.map(start, "abc"))
+        for each in started:
+            each.event("ready")
+        assert {each.certificate() for each in started} == {secret(api)["tls.crt"]}
+        written = [line for each in started for line in each.log() if line["event"] == "certificate written"]
+        assert len(written) == 1
 
 
 def test_replicas_agree_and_the_api_server_trusts_them(plane: ControlPlane, replicas: list[Webhook], api: Api) -> None:

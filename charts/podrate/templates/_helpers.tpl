@@ -1,7 +1,7 @@
-{{/* The name of everything: the release's where it says podrate already. Room for "-tls" within 63 characters. */}}
+{{/* The name of everything: the release's where it says podrate already. Room for "-cert" within 63 characters. */}}
 {{- define "podrate.name" -}}
 {{- $name := ternary .Release.Name (printf "%s-podrate" .Release.Name) (contains "podrate" .Release.Name) -}}
-{{- $name | trunc 59 | trimSuffix "-" -}}
+{{- $name | trunc 58 | trimSuffix "-" -}}
 {{- end -}}
 
 {{- define "podrate.selector" -}}

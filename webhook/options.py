@@ -38,7 +38,7 @@ class Options:
 
     configuration:  the MutatingWebhookConfiguration that must trust the certificate; None outside of a cluster
     overlap:        seconds that a new certificate is trusted before it is served in place of a good one
-    drain:          seconds that new connections are still served after SIGTERM
+    drain:          seconds without a request that end the process after SIGTERM
     """
 
     settings: Settings
@@ -111,7 +111,7 @@ def parse(arguments: list[str] | None = None) -> Options:
         metavar="SECONDS",
         type=_seconds,
         default=5,
-        help="to go on serving after SIGTERM, until no endpoint names us any more (default: %(default)s)",
+        help="without a request that end it after SIGTERM: nobody is sent to us any more (default: %(default)s)",
     )
     parser.add_argument(
         "--configuration",

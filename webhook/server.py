@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from webhook.unavailable import Unavailable
 # that meets our close is not sent again, and a pod's creation fails.
 _KEEP_ALIVE = 120
 _FINISH = 10  # seconds that reviews under way have in the end; each has 5
+_LONGEST_DRAIN = 20.0  # seconds; with _FINISH it fits the chart's terminationGracePeriodSeconds
 _PART = "server"  # as /readyz names us
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 15.0  # seconds before what failed is tried again
 
@@ -61,6 +63,7 @@ class _Draining:
 
     def __init__(self, application: Any) -> None:  # noqa: ANN401  ASGI's own
         self._application = application
+        self._asked = 0.0  # when the last request came
         self.draining = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
@@ -69,7 +72,21 @@ class _Draining:
                 message["headers"] = [*message["headers"], (b"connection", b"close")]
             await send(message)
 
+        if self.draining:
+            self._asked = time.monotonic()
         await self._application(scope, receive, last if self.draining else send)
+
+    async def silence(self, seconds: float, hurry: asyncio.Event) -> None:
+        """Drain until nothing has come for `seconds`; for _LONGEST_DRAIN at most, and no longer than to `hurry`.
+
+        While requests come, some endpoint still names us, or a client has connections that it did not use for long: it
+        would meet their end just when it does.
+        """
+        self.draining, self._asked = True, time.monotonic()
+        end = self._asked + _LONGEST_DRAIN
+        while not hurry.is_set() and (wait := min(self._asked + seconds, end) - time.monotonic()) > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(hurry.wait(), wait)
 
 
 async def serve(
@@ -84,8 +101,8 @@ async def serve(
     """Serve `application`, and `metrics` beside the probes, on the two bound sockets until SIGTERM or SIGINT.
 
     starts:  by part, what must have returned before we are ready; called again when it raises Unavailable
-    drain:   seconds to go on after the signal: a client that has not heard of our end yet must not meet it. A second
-             signal cuts them short. Then the reviews under way are finished.
+    drain:   seconds without a request that end it, after the signal: a client that has not heard of our end must not
+             meet it. A second signal cuts them short. Then the reviews under way are finished.
     """
     health = Health(metrics, [_PART, reload.PART, *starts])
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -102,12 +119,10 @@ async def serve(
             upkeep.append(inner.create_task(_open(inner, reviews, reviews_on, keeper, health)))
             await stop.wait()
             health.set(_PART, "stopping")
-            draining.draining = True
             for task in upkeep:
                 task.cancel()
             if reviews.up.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(hurry.wait(), drain)
+                await draining.silence(drain, hurry)
             reviews.should_exit = True
         probes.should_exit = True
 

@@ -27,6 +27,7 @@ class Load:
         self.done = 0
         self.failures: list[str] = []
         self.slowest = 0.0
+        self._began = time.monotonic()
 
     def one(self, api: Api, number: int) -> None:
         """Create one pod, by a name of its own."""
@@ -36,9 +37,9 @@ class Load:
         try:
             made = api.create(self._path, wanted, timeout=20)
             if "podrate.io/limit" not in made["metadata"].get("annotations", {}):
-                self.failures.append("not limited")
+                self.failures.append(f"after {began - self._began:.1f} s: not limited")
         except Unavailable as error:
-            self.failures.append(str(error))
+            self.failures.append(f"after {began - self._began:.1f} s: {error}")
         self.slowest = max(self.slowest, time.monotonic() - began)
         self.done += 1
 

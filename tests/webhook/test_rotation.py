@@ -135,6 +135,7 @@ def test_a_replica_that_ends_fails_no_review(
     with replica(plane, account, tmp_path / "third", "--drain=3") as third:
         plane.service.ports[:] = [third.port]
         plane.service.disconnect()
+        time.sleep(0.5)  # until the API server has seen it
         with load(api, rate=100) as reviews:
             time.sleep(1)
             plane.service.ports += others
@@ -142,7 +143,7 @@ def test_a_replica_that_ends_fails_no_review(
             third.process.send_signal(signal.SIGTERM)
             time.sleep(1)  # until kube-proxy hears of it
             plane.service.ports.remove(third.port)
-            assert third.process.wait(15) == 0
+            assert third.process.wait(30) == 0
             time.sleep(1)
     assert reviews.failures == []
     assert reviews.done > 400

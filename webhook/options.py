@@ -88,6 +88,14 @@ def parse(arguments: list[str] | None = None) -> Options:
             help=f"its resources.{which} (default: {','.join(map('='.join, quantities.items()))})",
         )
     parser.add_argument(
+        "--loader-once",
+        action="store_true",
+        help="let it end when the limit is in force: nothing resident, and a change takes a new pod",
+    )
+    parser.add_argument(
+        "--loader-metrics-port", metavar="PORT", type=_metrics_port, help="of each pod, for its metrics (default: none)"
+    )
+    parser.add_argument(
         "--sandboxed-runtime-classes",
         metavar="PATTERN,...",
         type=_patterns,
@@ -141,6 +149,8 @@ def parse(arguments: list[str] | None = None) -> Options:
     own.add_argument("--namespace", metavar="NAME", type=_dns_label, help="of the Service and the Secret")
     own.add_argument("--secret", metavar="NAME", type=_object_name, help="shared by the replicas")
     given = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    if given.loader_once and given.loader_metrics_port:
+        parser.error("--loader-metrics-port: not with --loader-once, which leaves nobody to serve them")
     settings = Settings(
         image=given.loader_image,
         pull_policy=given.loader_image_pull_policy,
@@ -149,6 +159,8 @@ def parse(arguments: list[str] | None = None) -> Options:
         limits=given.loader_limits,
         sandboxes=given.sandboxed_runtime_classes,
         kubernetes_annotations=given.kubernetes_annotations,
+        once=given.loader_once,
+        metrics_port=given.loader_metrics_port,
     )
     certificate = _certificate(parser, given)
     return Options(
@@ -203,6 +215,13 @@ def _port(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!a} is not a port, 0 to 65535")
     return int(text)
+
+
+def _metrics_port(text: str) -> int:
+    port = _port(text)
+    if not port:
+        raise argparse.ArgumentTypeError("0 is not a port that Prometheus could know, 1 to 65535, for example 9095")
+    return port
 
 
 def _seconds(text: str) -> float:

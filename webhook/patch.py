@@ -5,6 +5,7 @@ themselves: a marker would survive a user's edit of them.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -26,6 +27,8 @@ def inject(pod: Pod, limit: str, settings: Settings, others: Annotations = Mappi
 
     Raises Refusal when the pod has a container or a volume by our name that isn't ours, or mounts a volume of ours.
     """
+    # On the node's network a port is the node's: the scheduler would put no second limited pod there.
+    settings = replace(settings, metrics_port=None) if pod.host_network else settings
     sidecar = _add_sidecar(pod, container(settings))
     refuse_mounts(pod)
     local = _append(pod.annotations.get(SAFE_TO_EVICT, ""), LOCAL_VOLUMES)

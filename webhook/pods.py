@@ -12,7 +12,7 @@ from webhook.decision import Decision, Reason, Refusal, Result
 from webhook.namespace import Namespace
 from webhook.patch import Annotations, annotate, inject
 from webhook.pod import Pod
-from webhook.sidecar import NAME, Settings, follows_limit
+from webhook.sidecar import NAME, Settings, follows_limit, is_loader
 
 
 def created(pod: Pod, namespace: Namespace, settings: Settings) -> Decision:
@@ -44,6 +44,8 @@ def updated(pod: Pod, old: Pod, namespace: Namespace, settings: Settings, *, sta
     before, now = _keys(old, settings), _keys(pod, settings)
     if before == now:
         return _as_before(pod, old, namespace, settings, has_loader=has_loader)
+    if not has_loader and any(is_loader(container) for container in old.init_containers):
+        _refuse_change(before, now)
     annotations = _newest(pod, old, settings) if has_loader else pod.annotations
     asked = _asked(pod, annotations, settings)
     outcome = pod_limit(asked, namespace.rules, host_network=pod.host_network)
@@ -159,10 +161,19 @@ def _unlimited(namespace: Namespace, why: str) -> tuple[str, ...]:
     return (f"podrate: the limit of Namespace {namespace.name} does not hold for this pod: {why}",) if asked else ()
 
 
+def _refuse_change(before: Mapping[tuple[str, str], str], now: Mapping[tuple[str, str], str]) -> None:
+    """Nothing follows the keys of a pod whose loader has ended: they would only look changed."""
+    (place, key), _ = min(before.items() ^ now.items())
+    why = "this pod's limit was put in force once, when it was created, and nothing stays in it to change it"
+    allowed = "the key on the workload's template, or on a pod created anew"
+    example = "kubectl replace --force -f pod.yaml"
+    raise Refusal(Reason.NO_LOADER, key, now.get((place, key), before.get((place, key))), why, allowed, example)
+
+
 def _refuse_altered_loader(pod: Pod, old: Pod, settings: Settings) -> None:
     """What runs in the loader's place would keep its capabilities, and not the limit; and containers are immutable."""
     for before in old.init_containers:
-        if not follows_limit(before):
+        if not is_loader(before):
             continue
         places = [index for index, each in enumerate(pod.init_containers) if each.get("name") == NAME]
         allowed = "the loader as podrate put it there; a pod that never had it is created anew"

@@ -10,6 +10,7 @@ from typing import Any
 from bandwidth.limit import ANNOTATION
 
 NAME = "podrate"
+METRICS = "podrate-metrics"  # the port, by which a PodMonitor finds it
 _CGROUP, _LIMIT, _STATE = "podrate-cgroup", "podrate-limit", "podrate-state"
 
 VOLUMES: tuple[dict[str, Any], ...] = (
@@ -41,6 +42,8 @@ class Settings:
     requests, limits:  its resources
     sandboxes:     patterns (fnmatch) of the runtime classes with a network stack of their own
     kubernetes_annotations:  whether Kubernetes' own bandwidth annotations ask for a limit
+    once:          whether the loader ends when the limit is in force, and nothing stays to follow the pod's keys
+    metrics_port:  of the pod, where the loader serves its metrics; None for none
     """
 
     image: str
@@ -51,23 +54,20 @@ class Settings:
     limits: Mapping[str, str] = field(default_factory=lambda: {"cpu": "100m", "memory": "64Mi"})
     sandboxes: tuple[str, ...] = SANDBOXES
     kubernetes_annotations: bool = False
+    once: bool = False
+    metrics_port: int | None = None
 
 
 def container(settings: Settings) -> dict[str, Any]:
-    """The native sidecar: an init container that restarts always, so that the application starts after its probe."""
+    """The native sidecar: an init container that restarts always, so that the application starts after its probe.
+
+    Once: an ordinary init container, so that the application starts after its end.
+    """
     sidecar: dict[str, Any] = {
         "name": NAME,
         "image": settings.image,
-        "restartPolicy": "Always",
         "command": ["podrate", "sidecar"],
         "env": [{"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}],
-        # Succeeds once the limit was read back from the kernel. It waits up to 5 s itself, hence the timeout.
-        "startupProbe": {
-            "exec": {"command": ["podrate", "probe"]},
-            "periodSeconds": 1,
-            "timeoutSeconds": 10,
-            "failureThreshold": 30,
-        },
         # BPF loads the programs, NET_ADMIN attaches them. Only root's capabilities are effective in a container.
         "securityContext": {
             "runAsUser": 0,
@@ -87,13 +87,27 @@ def container(settings: Settings) -> dict[str, Any]:
             {"name": _STATE, "mountPath": "/run/podrate/state"},
         ],
     }
+    if settings.once:
+        sidecar["command"].append("--once")
+    else:
+        # The probe succeeds once the limit was read back from the kernel. It waits up to 5 s itself, hence the timeout.
+        probe = {"exec": {"command": ["podrate", "probe"]}, "periodSeconds": 1, "timeoutSeconds": 10}
+        sidecar |= {"restartPolicy": "Always", "startupProbe": {**probe, "failureThreshold": 30}}
+        if settings.metrics_port is not None:
+            sidecar["env"].append({"name": "PODRATE_METRICS_PORT", "value": str(settings.metrics_port)})
+            sidecar["ports"] = [{"name": METRICS, "containerPort": settings.metrics_port, "protocol": "TCP"}]
     if settings.pull_policy is not None:
         sidecar["imagePullPolicy"] = settings.pull_policy
     return sidecar
 
 
 def follows_limit(container: Mapping[str, Any]) -> bool:
-    """Whether a container of a running pod is a sidecar of ours, of whatever version: it reads the limit's file."""
+    """Whether a container of a running pod is a loader of ours that stays, and reads the limit's file again."""
+    return is_loader(container) and container.get("restartPolicy") == "Always"
+
+
+def is_loader(container: Mapping[str, Any]) -> bool:
+    """Whether a container of a running pod is a loader of ours, of whatever version: it reads the limit's file."""
     mounts = container.get("volumeMounts")
     return container.get("name") == NAME and any(
         isinstance(mount, dict) and mount.get("name") == _LIMIT

@@ -5,12 +5,12 @@ from webhook.decision import Decision, Reason, Refusal, Result
 from webhook.patch import refuse_mounts
 from webhook.pod import Pod
 from webhook.request import BadRequest, json_type, optional
-from webhook.sidecar import follows_limit
+from webhook.sidecar import is_loader
 
 
 def debugged(pod: Pod) -> Decision:
     """Ephemeral containers that join a running pod. Raises Refusal for one that would get at the loader's volumes."""
-    if any(follows_limit(container) for container in pod.init_containers):
+    if any(is_loader(container) for container in pod.init_containers):
         refuse_mounts(pod)
     return Decision(Result.ALLOWED, Reason.AS_BEFORE, "ephemeral containers that leave the loader alone")
 

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
+from webhook.sidecar import Settings, container
+
 from . import node as node_pod
 from .conftest import Figures, Pod, pod
 from .images import Images
@@ -112,6 +114,29 @@ def test_wrong_pod_uid_is_no_silent_failure(cluster: Cluster, node: Node, images
     assert not app["started"]
     assert node.programs() == before
     cluster.delete("astray")
+
+
+def test_once_is_in_force_before_the_application_and_leaves_no_process(
+    cluster: Cluster, node: Node, images: Images
+) -> None:
+    """The container as the webhook makes it with --loader-once, in a pod that this release was not asked about."""
+    asks = application("once", images.app, SERVERS, {"podrate.io/bandwidth": "10M"}, **node.beside)
+    created = cluster.kubectl("create", "-f", "-", "--dry-run=server", "-o", "json", stdin=json.dumps(asks)).stdout
+    manifest = json.loads(created.replace("metadata.annotations['podrate.io/limit']", "metadata.annotations['limit']"))
+    limit = manifest["metadata"]["annotations"]["podrate.io/limit"]
+    manifest["metadata"] = {"name": "once", "annotations": {"limit": limit}}
+    manifest["spec"]["initContainers"] = [container(Settings(images.loader, "Never", once=True))]
+    cluster.create(manifest)
+    cluster.wait_ready("once")
+    uid = cluster.get("pod", "once")["metadata"]["uid"]
+    programs = node.programs_of(uid)
+    assert {"cgroup_inet_egress", "cgroup_inet_ingress"} <= {program.hook for program in programs}
+    assert {program.flags for program in programs} == {""}
+    assert node.loader(uid) is None
+    ended = cluster.get("pod", "once")["status"]["initContainerStatuses"][0]["state"]["terminated"]
+    assert (ended["reason"], ended["exitCode"]) == ("Completed", 0)
+    assert "takes a new pod" in cluster.logs("once", "podrate")[-1]
+    cluster.delete("once")
 
 
 def test_deleted_pod_leaves_no_cgroup_and_no_program(cluster: Cluster, pods: dict[str, Pod], node: Node) -> None:

@@ -283,6 +283,22 @@ def test_pull_policy_is_set_when_the_operator_sets_it() -> None:
     assert container(Settings("example/loader:1", "Always"))["imagePullPolicy"] == "Always"
 
 
+def test_metrics_are_a_port_that_the_loader_knows_too() -> None:
+    it = container(Settings("example/loader:1", metrics_port=9095))
+    assert it["ports"] == [{"name": "podrate-metrics", "containerPort": 9095, "protocol": "TCP"}]
+    assert {"name": "PODRATE_METRICS_PORT", "value": "9095"} in it["env"]
+    assert "ports" not in container(SETTINGS)
+
+
+@pytest.mark.parametrize("host_network", [False, True])
+def test_only_a_pod_with_a_network_of_its_own_has_metrics(host_network: bool) -> None:
+    settings = Settings("example/loader:1", metrics_port=9095)
+    raw = pod(hostNetwork=host_network)
+    patched = jsonpatch.apply_patch(raw, patch_of(raw, settings))
+    assert ("ports" in patched["spec"]["initContainers"][0]) is not host_network
+    assert patch_of(patched, settings) == []
+
+
 # Pods of any shape: fields that we never heard of, everywhere.
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

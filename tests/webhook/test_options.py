@@ -52,7 +52,15 @@ def test_what_the_operator_chooses_about_pods() -> None:
     requests = {"cpu": "0.05", "memory": "32Mi"}
     settings = Settings("example/loader:1", None, ("registry", "other"), requests, {}, (), kubernetes_annotations=True)
     assert given.settings == settings
+    assert parse([*IMAGE, *OWN, "--loader-once"]).settings.once
+    assert parse([*IMAGE, *OWN, "--loader-metrics-port=9095"]).settings.metrics_port == 9095
     assert parse([*IMAGE, *OWN, "--sandboxed-runtime-classes=a,b-*"]).settings.sandboxes == ("a", "b-*")
+
+
+def test_metrics_of_a_loader_that_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse([*IMAGE, *OWN, "--loader-once", "--loader-metrics-port=9095"])
+    assert "not with --loader-once" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -62,6 +70,8 @@ def test_what_the_operator_chooses_about_pods() -> None:
         "--loader-requests=cpu",
         "--loader-requests=cpu=fast",
         "--loader-limits=cpu=1,cpu=2",
+        "--loader-metrics-port=0",
+        "--loader-metrics-port=http",
         "--sandboxed-runtime-classes=a,,b",
         "--sandboxed-runtime-classes=A",
     ],

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.webhook.deciding import ASKS, LIMIT, SETTINGS, after, loaded, of
 from tests.webhook.reviews import pod, review
 from webhook.decision import Reason, Result
 from webhook.namespace import Namespace
+from webhook.sidecar import Settings
 
 TEN = '{"v":1,"egress":10000000,"ingress":10000000}'
 CAPPED = Namespace("shop", {"podrate.io/max-bandwidth": "5M"})
@@ -213,3 +215,44 @@ def test_a_binding_brings_none_of_our_keys(resource: str, place: str) -> None:
     decision = of(review(binding, **asked))
     assert decision.line.startswith(f"metadata.{place}[podrate.io/limit]: ")
     assert "a Binding is copied to its pod past the pod's own admission" in decision.line
+
+
+ONCE = replace(SETTINGS, once=True)
+
+
+def limited_once(labels: dict[str, str]) -> dict[str, Any]:
+    """A running pod whose loader has ended, as one that stays would be changed into it."""
+    asks = pod(labels)
+    return after(asks, of(review(asks), settings=ONCE))
+
+
+def test_once_is_an_ordinary_init_container_first() -> None:
+    it = limited_once(ASKS)["spec"]["initContainers"][0]
+    assert it["command"] == ["podrate", "sidecar", "--once"]
+    assert not {"restartPolicy", "startupProbe", "lifecycle"} & it.keys()  # the API server allows none of them there
+    again = of(review(limited_once(ASKS)), settings=ONCE)
+    assert again.result is Result.ALLOWED
+    assert not again.patch
+
+
+@pytest.mark.parametrize("labels", [{}, {"podrate.io/bandwidth": "20M"}, ASKS | {"podrate.io/egress": "1M"}])
+@pytest.mark.parametrize("settings", [SETTINGS, ONCE])
+def test_a_limit_that_was_put_in_force_once_can_not_be_changed(labels: dict[str, str], settings: Settings) -> None:
+    """Whatever new pods get by now. Its annotation would say what the kernel does not."""
+    before, new = limited_once(ASKS), limited_once(ASKS)
+    new["metadata"]["labels"] = labels
+    decision = of(review(new, before), settings=settings)
+    assert (decision.result, decision.reason) == (Result.REJECTED, Reason.NO_LOADER)
+    assert "put in force once" in decision.line
+    assert "kubectl replace --force" in decision.line
+
+
+def test_all_else_of_a_pod_that_was_limited_once_may_change() -> None:
+    before, new = limited_once(ASKS), limited_once(ASKS)
+    new["metadata"]["labels"] = ASKS | {"app": "web"}
+    new["metadata"]["annotations"][LIMIT] = "by hand"
+    decision = of(review(new, before))
+    assert decision.reason is Reason.AS_BEFORE
+    assert after(new, decision)["metadata"]["annotations"] == before["metadata"]["annotations"]
+    new["spec"]["initContainers"][0]["command"] = ["true"]
+    assert of(review(new, before)).reason is Reason.LOADER_CHANGED

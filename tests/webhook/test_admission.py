@@ -1,5 +1,6 @@
 """What kubectl prints, a real API server between it and us: what the chart's entries send, and what comes of it."""
 
+import contextlib
 import json
 import re
 import time
@@ -42,12 +43,22 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         yield it
 
 
+@contextlib.contextmanager
+def called(plane: ControlPlane, directory: Path, *options: str) -> Iterator[Webhook]:
+    """A webhook with these options, and the API server calls it and no other."""
+    with running(directory, *OWN, *options, KUBECONFIG=str(plane.account())) as webhook:
+        webhook.event("ready")
+        before = list(plane.service.ports)
+        plane.service.ports[:] = [webhook.port]
+        plane.service.disconnect()
+        yield webhook
+        plane.service.ports[:] = before
+        plane.service.disconnect()
+
+
 @pytest.fixture(scope="module")
 def webhook(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
-    directory = tmp_path_factory.mktemp("webhook")
-    with running(directory, *OWN, "--kubernetes-annotations", KUBECONFIG=str(plane.account())) as webhook:
-        webhook.event("ready")
-        plane.service.ports.append(webhook.port)
+    with called(plane, tmp_path_factory.mktemp("webhook"), "--kubernetes-annotations") as webhook:
         yield webhook
 
 
@@ -286,6 +297,21 @@ def test_a_limit_range_adds_what_it_wants_to_our_container(plane: ControlPlane) 
     plane.kubectl("-n", "fast", "create", "-f", "-", stdin=json.dumps(ranged))
     first = created(plane, named("web"), "fast")["spec"]["initContainers"][0]
     assert first["resources"]["limits"] == {"cpu": "100m", "ephemeral-storage": "1Gi", "memory": "64Mi"}
+    plane.kubectl("-n", "fast", "delete", "limitrange", "r")
+
+
+def test_a_limit_range_that_wants_more_is_met_by_the_charts_value(plane: ControlPlane, tmp_path: Path) -> None:
+    """The one thing that is not explained in our words: docs/labels.md says what to do."""
+    least = {"type": "Container", "min": {"cpu": "50m"}, "maxLimitRequestRatio": {"cpu": "2"}}
+    ranged = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "r"}, "spec": {"limits": [least]}}
+    plane.kubectl("-n", "fast", "create", "-f", "-", stdin=json.dumps(ranged))
+    resources = {"requests": {"cpu": "50m"}, "limits": {"cpu": "100m"}}
+    web = named("web", containers=[{"name": "web", "image": "nginx", "resources": resources}])
+    said = plane.kubectl("-n", "fast", *CREATE, stdin=json.dumps(web), check=False)
+    assert "minimum cpu usage per Container is 50m, but request is 1m" in said
+    with called(plane, tmp_path, "--loader-requests=cpu=50m,memory=16Mi"):
+        first = created(plane, web, "fast")["spec"]["initContainers"][0]
+    assert first["resources"]["requests"] == {"cpu": "50m", "memory": "16Mi"}
     plane.kubectl("-n", "fast", "delete", "limitrange", "r")
 
 

@@ -24,6 +24,13 @@ T = TypeVar("T")
 ENFORCE = "pod-security.kubernetes.io/enforce"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quiet_in_the_end() -> Iterator[None]:
+    """The watches outlive their tests, and would print that the API server has gone."""
+    yield
+    mock.patch("webhook.namespaces.log").start()
+
+
 def api(kubeconfig: Path) -> Api:
     with mock.patch.dict(os.environ, KUBECONFIG=str(kubeconfig)):
         return Api()

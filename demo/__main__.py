@@ -16,8 +16,8 @@ from bandwidth.rate import format_rate
 from bench.command import LabError, require, terminable
 from bench.lab import Lab
 from demo import screen
-from demo.admission import Json, Webhook, labelled, patched, stored, submitted
-from demo.node import Node
+from demo.admission import Webhook, labelled, patched, stored, submitted
+from demo.node import Json, Node
 from demo.traffic import Meter, Phase, Recorded, send
 from loader.failure import Failure
 

@@ -15,14 +15,13 @@ from datetime import UTC, datetime
 from http.client import HTTPSConnection
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import jsonpatch
 
 from bench.command import LabError, last_line, stop, undisturbed
+from demo.node import Json
 from webhook import tls
-
-Json = dict[str, Any]
 
 # The name that the API server asks for when the webhook is a Service: clientConfig.service of the configuration.
 SERVICE = "podrate.podrate-system.svc"
@@ -164,13 +163,14 @@ def labelled(pod: Json, labels: Mapping[str, str]) -> Json:
 
 def _ready_port(process: subprocess.Popen[str]) -> int:
     """The port that the webhook says it serves on, once it is ready. Its log is one JSON object a line."""
-    said = []
+    said, port = [], None
     for line in process.stdout or ():
         said.append(line)
         try:
             event = json.loads(line)
         except ValueError:
             continue  # a traceback's
-        if event.get("event") == "ready":
-            return int(event["port"])
+        port = event.get("port", port)  # of "listening"
+        if event.get("event") == "ready" and port is not None:
+            return int(port)
     raise LabError(f"webhook: it did not start: {last_line(''.join(said))}")

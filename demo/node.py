@@ -15,12 +15,13 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from bench.cgroup import Cgroup
 from bench.command import LabError, last_line, require, run, stop, undisturbed
 from bench.lab import Namespace
-from demo.admission import Json
+
+Json = dict[str, Any]
 
 _RUN = Path("/run")  # the only directory that the container sees a file system of its own in
 

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from demo.admission import Json
+from demo.node import Json
 from demo.traffic import Phase
 
 _CONTEXT = 1  # unchanged lines around a change

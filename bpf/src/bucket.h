@@ -39,9 +39,13 @@ static __always_inline struct podrate_bucket *bucket_of(const __u32 direction)
 	__u32 key = direction;
 	__u32 *which = bpf_map_lookup_elem(&active, &key);
 
-	if (!which)
-		return NULL;
-	key = direction * 2 + (*which & 1);
+	/*
+	 * `which` can't be NULL, and if it were, returning NULL here would make the callers' tests of it known in
+	 * advance: before Linux 6.17 the verifier follows, for a loader without CAP_PERFMON, also the branch that is
+	 * never taken, as a processor might that speculates (kernel/bpf/verifier.c, sanitize_speculative_path), and
+	 * there it rejects.
+	 */
+	key = direction * 2 + (which ? *which & 1 : 0);
 	return bpf_map_lookup_elem(&buckets, &key);
 }
 

@@ -15,47 +15,35 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-/* What the shaper needs to know of a packet. */
-struct packet {
-	__u32 header; /* bytes of network and transport header that each segment of a GSO packet repeats */
-	bool tcp;
-};
-
-static __always_inline struct packet parse(struct __sk_buff *skb)
+/*
+ * Whose packet it is says which protocol it is of: the kernel runs us with the whole socket in skb->sk, in both
+ * directions (kernel/bpf/cgroup.c, __cgroup_bpf_run_filter_skb). The header would say it too, but before Linux 6.6 a
+ * loader without CAP_PERFMON may not compare packet pointers (kernel/bpf/verifier.c, check_cond_jmp_op). The call takes
+ * some ns, so it is made only where it matters.
+ */
+static __always_inline struct bpf_tcp_sock *tcp_of(struct __sk_buff *skb)
 {
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct packet packet = {};
-	__u8 protocol = 0;
+	struct bpf_sock *socket = skb->sk;
 
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		struct iphdr *ip = data;
-
-		if ((void *)(ip + 1) > end)
-			return packet;
-		protocol = ip->protocol;
-		packet.header = sizeof(*ip);
-	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		struct ipv6hdr *ip = data;
-
-		if ((void *)(ip + 1) > end)
-			return packet;
-		protocol = ip->nexthdr;
-		packet.header = sizeof(*ip);
-	}
-	packet.tcp = protocol == IPPROTO_TCP;
-	packet.header += packet.tcp ? 32 : 8; /* TCP with its timestamps; UDP */
-	return packet;
+	return socket ? bpf_tcp_sock(socket) : NULL;
 }
 
 /*
  * Bytes that this packet will take on an Ethernet wire. A GSO packet is many segments there, each with headers
  * of its own: counting only skb->len would be 4 % low.
  */
-static __always_inline __u64 wire_length(struct __sk_buff *skb, const struct packet *packet)
+static __always_inline __u64 wire_length(struct __sk_buff *skb)
 {
-	__u64 segments = skb->gso_segs > 1 ? skb->gso_segs : 1;
+	__u64 segments = skb->gso_segs, header = 0;
 
-	return skb->len + (segments - 1) * packet->header + segments * ETH_HLEN;
+	if (segments <= 1)
+		return skb->len + ETH_HLEN;
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		header = sizeof(struct iphdr);
+	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		header = sizeof(struct ipv6hdr);
+	header += tcp_of(skb) ? 32 : 8; /* TCP with its timestamps; UDP */
+	return skb->len + (segments - 1) * header + segments * ETH_HLEN;
 }
 
 #endif /* PODRATE_PACKET_H */

@@ -38,33 +38,26 @@ struct {
 	__type(value, struct podrate_counters);
 } counters SEC(".maps");
 
-/* Atomic although it is this CPU's own: what a process sends can be interrupted by what the kernel sends for it. */
-#define COUNT(counter, n) __sync_fetch_and_add(&count->counter, n)
-
 /*
- * The kernel paces a connection only from its tenth segment on (tcp_update_skb_after_send): until then nothing but the
- * bucket holds it back.
+ * Atomic although it is this CPU's own: what a process sends can be interrupted by what the kernel sends for it.
+ * The comment makes each counter's code its own: else the compiler shares it, with the counter's offset in a register,
+ * and before Linux 6.17 a loader without CAP_PERFMON may not add to a pointer what differs by the path that led there
+ * (kernel/bpf/verifier.c, sanitize_ptr_alu).
  */
-static __always_inline bool unpaced(struct __sk_buff *skb)
-{
-	struct bpf_sock *socket = skb->sk;
-	struct bpf_tcp_sock *tcp;
-
-	if (!socket)
-		return false;
-	socket = bpf_sk_fullsock(socket);
-	if (!socket)
-		return false;
-	tcp = bpf_tcp_sock(socket);
-	return tcp && tcp->data_segs_out < 10;
-}
+#define COUNT(counter, n)                                                                                              \
+	({                                                                                                             \
+		__u64 *at = &count->counter;                                                                           \
+                                                                                                                       \
+		asm volatile("# " #counter : "+r"(at));                                                                \
+		__sync_fetch_and_add(at, n);                                                                           \
+	})
 
 /*
  * Debt up to which a packet is admitted. By class, not by length: any packet is admitted whole while the debt is
  * below the horizon, and its own cost may then exceed it; else a 64 kB GSO packet could never pass at 1 Mbit/s.
  */
 static __always_inline __s64 horizon(struct __sk_buff *skb, const struct podrate_bucket *bucket, __u64 now,
-				     __u64 length, const struct packet *packet, const __u32 direction)
+				     __u64 length, const __u32 direction)
 {
 	const struct podrate_limit *limit = &bucket->limit;
 	/*
@@ -73,14 +66,22 @@ static __always_inline __s64 horizon(struct __sk_buff *skb, const struct podrate
 	 */
 	__s64 control = READ(limit->horizon_control), tcp = READ(limit->horizon_tcp);
 	__s64 other = READ(limit->horizon_other), start = READ(limit->horizon_start);
+	__s64 debt = READ(bucket->tat) - now;
+	struct bpf_tcp_sock *sender;
 
 	/* ACKs, SYNs, DNS: losing one costs its connection far more than it costs the link. */
 	if (length <= 140)
 		return control;
-	if (!packet->tcp)
+	if (debt <= other && debt <= start) /* whatever it is, it passes */
+		return tcp;
+	sender = tcp_of(skb);
+	if (!sender)
 		return other;
-	/* So that connections which start together don't run up a debt for all. Asked only when there is one. */
-	if (direction == PODRATE_EGRESS && (__s64)(READ(bucket->tat) - now) > start && unpaced(skb))
+	/*
+	 * The kernel paces a connection only from its tenth segment on (tcp_update_skb_after_send): until then nothing
+	 * but the bucket holds it back, and connections which start together shall not run up a debt for all.
+	 */
+	if (direction == PODRATE_EGRESS && debt > start && sender->data_segs_out < 10)
 		return start;
 	return tcp;
 }
@@ -99,8 +100,7 @@ static __always_inline int shape(struct __sk_buff *skb, const __u32 direction)
 	}
 
 	const struct podrate_limit *limit = &bucket->limit;
-	struct packet packet = parse(skb);
-	__u64 length = wire_length(skb, &packet);
+	__u64 length = wire_length(skb);
 
 	if (!limit->rate) {
 		COUNT(passed_packets, 1);
@@ -110,8 +110,7 @@ static __always_inline int shape(struct __sk_buff *skb, const __u32 direction)
 
 	__u64 cost = length * limit->byte_mult >> (limit->byte_shift & 63);
 	__u64 now = bpf_ktime_get_ns() << PODRATE_TICK_SHIFT;
-	__s64 debt =
-		admit(&bucket->tat, now, cost, limit->burst, horizon(skb, bucket, now, length, &packet, direction));
+	__s64 debt = admit(&bucket->tat, now, cost, limit->burst, horizon(skb, bucket, now, length, direction));
 
 	if (debt == OVER_HORIZON) {
 		COUNT(dropped_packets, 1);
@@ -132,7 +131,7 @@ static __always_inline int shape(struct __sk_buff *skb, const __u32 direction)
 		COUNT(marked_packets, 1);
 		return PASS;
 	}
-	if (direction == PODRATE_EGRESS && packet.tcp) {
+	if (direction == PODRATE_EGRESS && tcp_of(skb)) {
 		COUNT(marked_packets, 1);
 		return EGRESS_PASS_CONGESTED;
 	}
@@ -163,6 +162,19 @@ static __always_inline void ask_for_callbacks(struct bpf_sock_ops *ops, struct p
 		note_refused(shaper, PODRATE_RTT);
 }
 
+/*
+ * A function of its own, so that its local variable shares its stack slot with those of others: of two in one slot of 8
+ * bytes the verifier takes the first for a spilled register, and the second, for a loader without CAP_PERFMON, for an
+ * attempt to corrupt it (seen on 5.10 and 6.1; kernel/bpf/verifier.c, check_stack_write_fixed_off).
+ */
+static __always_inline void limit_first_flight(struct bpf_sock_ops *ops, const struct podrate_bucket *egress)
+{
+	int first = first_flight(egress);
+
+	if (first < USUAL_FLIGHT)
+		bpf_setsockopt(ops, SOL_TCP, TCP_BPF_IW, &first, sizeof(first));
+}
+
 SEC("sockops")
 int podrate_sockops(struct bpf_sock_ops *ops)
 {
@@ -170,7 +182,6 @@ int podrate_sockops(struct bpf_sock_ops *ops)
 	struct podrate_shaper *shaper = this_shaper();
 	struct bpf_sock *socket = ops->sk;
 	struct paced *paced;
-	int first;
 
 	if (!egress || !ingress || !shaper)
 		return 1;
@@ -193,9 +204,7 @@ int podrate_sockops(struct bpf_sock_ops *ops)
 		if (to_itself(ops))
 			return 1;
 		ask_for_callbacks(ops, shaper);
-		first = first_flight(egress);
-		if (first < USUAL_FLIGHT)
-			bpf_setsockopt(ops, SOL_TCP, TCP_BPF_IW, &first, sizeof(first));
+		limit_first_flight(ops, egress);
 		break;
 	case BPF_SOCK_OPS_RTT_CB:
 	case BPF_SOCK_OPS_HDR_OPT_LEN_CB: /* before each packet, so before each ACK: its window is computed after us */

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # What is judged, by group and kind; of other objects nothing is said.
 _RESOURCES = {("", "Pod"): "pods", ("", "Namespace"): "namespaces"}
 _RESOURCES |= {(group, kind): resource for (group, resource), (kind, _) in WORKLOADS.items()}
+_EXCLUDED = ("kube-system", "kube-node-lease")  # by the chart's namespaceSelector
 _SAID = {Reason.NO_LIMIT: "no limit", Reason.OPTED_OUT: "no limit, by podrate.io/inject"}
 
 
@@ -158,6 +159,9 @@ def _judge(
     namespace = "" if resource == "namespaces" else str(metadata.get("namespace") or default)
     name = str(metadata.get("name") or metadata.get("generateName") or "")
     finding = Finding(file, manifest.line, kind=raw["kind"], namespace=namespace, name=name)
+    if namespace in _EXCLUDED:
+        said = "no limit: the chart leaves this Namespace alone"
+        return replace(finding, result="allowed", reason=Reason.NOT_OURS.value, message=said)
     request: AdmissionRequest = {
         "uid": "check",
         "operation": "CREATE",

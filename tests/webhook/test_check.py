@@ -164,6 +164,14 @@ def test_what_is_not_judged_is_not_mentioned() -> None:
     assert (done.returncode, done.stdout) == (0, "no pod, no workload and no Namespace in these files\n")
 
 
+def test_namespaces_that_the_chart_leaves_alone() -> None:
+    done = check("--namespace=kube-system", "-", stdin=POD % ("a", "podrate.io/egress: 10m"))
+    assert (done.returncode, done.stdout) == (
+        0,
+        "-:1: Pod kube-system/a: no limit: the chart leaves this Namespace alone\n",
+    )
+
+
 def test_kubernetes_annotations() -> None:
     text = (
         "{apiVersion: v1, kind: Pod, metadata: {name: a, annotations: {kubernetes.io/egress-bandwidth: 1M}}, spec: {}}"

@@ -67,12 +67,39 @@ def libbpf_version() -> str:
     return f"{lib.libbpf_major_version()}.{lib.libbpf_minor_version()}"
 
 
-class Map:
+class _Resource:
+    """What holds something of the kernel's, until close() or the end of a `with`."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Descriptor(_Resource):
+    """A file descriptor, `fd`; closed only if it is ours, and not a loaded object's."""
+
+    def __init__(self, fd: int, owned: bool) -> None:
+        self.fd = fd
+        self._owned = owned
+
+    def close(self) -> None:
+        if self._owned:
+            os.close(self.fd)
+            self._owned = False
+
+
+class Map(_Descriptor):
     """An array or per-CPU array map, by file descriptor. Keys are indices, values are bytes."""
 
     def __init__(self, fd: int, owned: bool = False) -> None:
-        self.fd = fd
-        self._owned = owned
+        super().__init__(fd, owned)
         info = MapInfo()
         _object_info(fd, info)
         self.id: int = info.id
@@ -93,19 +120,12 @@ class Map:
             raise ValueError(f"map {self.name} takes {self._size} bytes, not {len(value)}")
         _check(lib.bpf_map_update_elem(self.fd, byref(c_uint32(index)), value, 0), f"write map {self.name}[{index}]")
 
-    def close(self) -> None:
-        """Close the descriptor, if it is ours and not a loaded object's."""
-        if self._owned:
-            os.close(self.fd)
-            self._owned = False
 
-
-class Program:
+class Program(_Descriptor):
     """A loaded program, by file descriptor."""
 
     def __init__(self, fd: int, owned: bool = False) -> None:
-        self.fd = fd
-        self._owned = owned
+        super().__init__(fd, owned)
         info = ProgramInfo()
         _object_info(fd, info)
         self.id: int = info.id
@@ -143,19 +163,13 @@ class Program:
         found = (Map(_check(lib.bpf_map_get_fd_by_id(i), f"open BPF map {i}"), owned=True) for i in ids)
         return {each.name: each for each in found}
 
-    def close(self) -> None:
-        """Close the descriptor, if it is ours and not a loaded object's."""
-        if self._owned:
-            os.close(self.fd)
-            self._owned = False
-
 
 def _object_info(fd: int, info: ctypes.Structure) -> None:
     size = c_uint32(ctypes.sizeof(info))
     _check(lib.bpf_obj_get_info_by_fd(fd, byref(info), byref(size)), "read a BPF object's info")
 
 
-class Object:
+class Object(_Resource):
     """What the kernel holds of an object: maps and programs live while it is open or something refers to them."""
 
     def __init__(self, handle: int) -> None:
@@ -180,14 +194,6 @@ class Object:
         if self._handle is not None:
             lib.bpf_object__close(self._handle)
             self._handle = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class ObjectSpec:

@@ -70,6 +70,20 @@ def test_a_program_that_is_too_large_is_said_to_be_with_all_of_a_log_that_overfl
     assert len(caught.value.log) > 1 << 20
 
 
+def test_nothing_stays_open(tmp_path: Path) -> None:
+    """Whatever is closed, or failed."""
+    bad = compiled(tmp_path, "return *(char *)(long)skb->data & 1;")
+    before = [each.name for each in Path("/proc/self/fd").iterdir()]
+    for path in ("/nowhere.o", str(bad)):
+        with pytest.raises(bpf.BpfError):
+            bpf.ObjectSpec(path).load()
+    with bpf.ObjectSpec(OBJECT).load() as loaded, bpf.Program.by_id(loaded.program("podrate_egress").id) as program:
+        for each in program.maps().values():
+            with each:
+                assert each.fd not in (loaded.map(each.name).fd, program.fd)
+    assert [each.name for each in Path("/proc/self/fd").iterdir()] == before
+
+
 def test_names_that_an_object_lacks() -> None:
     with bpf.ObjectSpec(OBJECT).load() as loaded:
         with pytest.raises(KeyError, match="nothing"):

@@ -5,13 +5,16 @@ They are downloaded once, by apt from the mirror that this machine uses, into a 
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench.cgroup import Cgroup
+from loader.failure import EXIT_CODES
 from tests.kernel.conftest import ROOT
 from tests.kernel.test_bpf import compiled
 
@@ -65,6 +68,29 @@ def distribution(suite: str) -> Path:
     (work / "root").rename(root)
     shutil.rmtree(work)
     return root
+
+
+@pytest.mark.parametrize(
+    ("complete", "line"),
+    [
+        (False, "libbpf: this libbpf.so.1 has no function libbpf_major_version."),
+        (True, "libbpf: this is libbpf 2.3, and not 1.x."),
+    ],
+)
+def test_a_library_that_is_not_the_one(complete: bool, line: str, tmp_path: Path) -> None:
+    """By the right name, and loaded: one without our functions, and one of another major version."""
+    names = re.findall(r'^    "(\w+)": \(', (ROOT / "loader/libbpf.py").read_text(), re.MULTILINE)
+    assert len(names) > 20
+    results = {"libbpf_major_version": 2, "libbpf_minor_version": 3}
+    source = "".join(f"int {name}(void) {{ return {results.get(name, 0)}; }}\n" for name in names if complete)
+    (tmp_path / "other.c").write_text(source)
+    library = ["-shared", "-fPIC", "-Wl,-soname,libbpf.so.1", "-o", "libbpf.so.1", "other.c"]
+    subprocess.run(["cc", *library], cwd=tmp_path, check=True)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    argv = [sys.executable, "-m", "loader", "attach", "--egress", "10M", "/sys/fs/cgroup"]
+    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == EXIT_CODES["libbpf"]
+    assert done.stderr.startswith(f"podrate: {line} Remedy: install libbpf 1.0 or newer")
 
 
 @pytest.mark.parametrize(("suite", "least"), [("bookworm", (1, 1)), ("trixie", (1, 5)), ("sid", (1, 7))])

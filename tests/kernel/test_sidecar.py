@@ -4,6 +4,7 @@ import re
 import signal
 import time
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -50,6 +51,47 @@ def test_a_malformed_annotation_keeps_the_last_good_limit_and_is_reported_once(p
     assert len(re.findall("stays in force", pod.log())) == 4
     pod.annotate(Limit(egress=5 * M))
     pod.await_limit(Limit(egress=5 * M), 1)
+
+
+def test_it_follows_within_a_fifth_of_a_second_and_does_not_wake_meanwhile(pod: Pod) -> None:
+    process = pod.start()
+    assert pod.probe().returncode == 0
+    time.sleep(0.2)
+    before = wakeups(process.pid)
+    time.sleep(1)
+    assert wakeups(process.pid) == before
+    assert median(seconds_to(pod, Limit(egress=rate * M)) for rate in (5, 6, 7)) < 0.2
+
+
+def test_it_polls_where_the_kernel_does_not_tell_of_changes(pod: Pod) -> None:
+    """As without CONFIG_DNOTIFY; sysctl fs.dir-notify-enable refuses it to those that begin meanwhile."""
+    switch = Path("/proc/sys/fs/dir-notify-enable")
+    switch.write_text("0")
+    try:
+        process = pod.start()
+        assert pod.probe().returncode == 0
+    finally:
+        switch.write_text("1")
+    assert median(seconds_to(pod, Limit(egress=rate * M)) for rate in (5, 6, 7)) < 0.2
+    before = wakeups(process.pid)
+    time.sleep(1)
+    assert 5 < wakeups(process.pid) - before < 15
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5) == 0
+
+
+def seconds_to(pod: Pod, limit: Limit) -> float:
+    """From the kubelet's change of the annotation's file until the kernel has it."""
+    began = time.monotonic()
+    pod.annotate(limit)
+    pod.await_limit(limit, 2)
+    return time.monotonic() - began
+
+
+def wakeups(pid: int) -> int:
+    """How often a process has waited for something, until now."""
+    (count,) = re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(count)
 
 
 def test_once_attaches_and_ends_and_the_limit_stays(pod: Pod) -> None:

@@ -134,7 +134,7 @@ def webhook(plane: ControlPlane, directory: Path) -> Iterator[tuple[Subject, flo
         began = time.monotonic()
         process = _pinned([*command, "--configuration=podrate"], output, environment)
     try:
-        while '"event": "ready"' not in log.read_text():
+        while '"event":"ready"' not in log.read_text():
             if process.poll() is not None or time.monotonic() > began + 30:
                 raise LabError(f"the webhook did not become ready: {log.read_text()}")
             time.sleep(0.01)

@@ -5,6 +5,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+import orjson
+
 _LONGEST = 500  # characters of one field: a line names things, it does not carry them
 
 
@@ -12,8 +14,12 @@ def event(what: str, **fields: str | int) -> None:
     """Write one line: the time, `what` happened, and `fields`."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     short = {key: value[:_LONGEST] if isinstance(value, str) else value for key, value in fields.items()}
-    sys.stdout.write(json.dumps({"time": now, "event": what} | short) + "\n")
-    sys.stdout.flush()
+    try:
+        line = orjson.dumps({"time": now, "event": what} | short)
+    except TypeError:  # half a surrogate pair, such as a file's name has that is not UTF-8
+        line = json.dumps({"time": now, "event": what} | short).encode()
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
 
 
 class _Handler(logging.Handler):

@@ -42,7 +42,9 @@ start apiserver "$bin/kube-apiserver" --etcd-servers=http://127.0.0.1:2379 --sec
   --service-account-key-file="$pki/service-account.pub" --service-account-signing-key-file="$pki/service-account.key" \
   --service-account-issuer=https://kubernetes.default.svc --service-cluster-ip-range=10.96.0.0/16 \
   --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged=true
-start controller-manager "$bin/kube-controller-manager" --kubeconfig="$pki/controller-manager.kubeconfig.inside" --leader-elect=false \
+# It waits 10 s for an API server that knows its rights, which a busy machine's does not, and ends.
+start controller-manager bash -c 'until "$@"; do sleep 1; done' sh \
+  "$bin/kube-controller-manager" --kubeconfig="$pki/controller-manager.kubeconfig.inside" --leader-elect=false \
   --service-account-private-key-file="$pki/service-account.key" --root-ca-file="$pki/ca.crt" --use-service-account-credentials=true
 start scheduler "$bin/kube-scheduler" --kubeconfig="$pki/scheduler.kubeconfig.inside" --leader-elect=false
 start forward python3 "$CLUSTER_HERE/forward.py" serve 127.0.0.1 6443

@@ -51,7 +51,7 @@ class _Sidecar:
         (directory / "state").mkdir()
         self._annotate(10_000_000)
         script = "mount --bind $0 $0; mount -o remount,bind,ro $0\n"
-        script += "mount -t tmpfs tmpfs $0/run; mount -t proc proc $0/proc\n"
+        script += "mount -t tmpfs tmpfs $0/run; mount -t proc proc $0/proc; mount -t sysfs sysfs $0/sys\n"
         for name, source in (("cgroup", cgroup.root), ("limit", self._limit), ("state", directory / "state")):
             script += f"mkdir -p $0/run/podrate/{name}; mount --bind {source} $0/run/podrate/{name}\n"
         script += f'date +%s.%N >{directory}/began; exec "$@"'

@@ -106,7 +106,7 @@ class Map(_Descriptor):
         self.name: str = info.name.decode()
         self.value_size: int = info.value_size
         per_cpu = info.type == 6  # BPF_MAP_TYPE_PERCPU_ARRAY: each CPU's value starts at a multiple of 8
-        cpus = lib.libbpf_num_possible_cpus() if per_cpu else 1
+        cpus = _check(lib.libbpf_num_possible_cpus(), "count the CPUs (/sys)") if per_cpu else 1
         self._size = -(-self.value_size // 8) * 8 * cpus if per_cpu else self.value_size
 
     def __getitem__(self, index: int) -> bytes:

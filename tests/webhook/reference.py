@@ -144,6 +144,10 @@ def running() -> Iterator[Row]:
         change(new["spec"])
         yield what, of(review(new, old))
     yield f"{_written(TEN)} added to a pod that runs without the loader", of(review(pod(TEN), pod()))
+    ended, new = copy.deepcopy(old), loaded(keys(bandwidth="20M"), {LIMIT: "{}"})
+    for each in (ended, new):
+        del each["spec"]["initContainers"][0]["restartPolicy"]
+    yield f"{_written(TEN)} changed, where the loader runs once", of(review(new, ended))
     debugger = {"name": "debugger", "volumeMounts": [{"name": "podrate-limit", "mountPath": "/x"}]}
     new = copy.deepcopy(old)
     new["spec"]["ephemeralContainers"] = [debugger]

@@ -25,6 +25,8 @@ def test_renders_the_same_bytes_each_time(cluster: Cluster) -> None:
     "option",
     [
         *("webhook.replica=3", "webhook.replicas=0", "loader.image.digest=sha256:12", "webhook.image.pullPolicy=never"),
+        *("loader.imagePullSecrets[0]=A", "loader.resources.requests.cpu=fast", "loader.resources.limits=null"),
+        *("kubernetesAnnotations=1", "sandboxedRuntimeClasses[0]=A"),
         *("webhook.tls.mode=Self", "webhook.tls.provided.secretName=A", "webhook.tls.provided.caBundle=1"),
     ],
 )
@@ -39,6 +41,23 @@ def test_digest_wins_over_tag(cluster: Cluster) -> None:
     options = ["--set-string", f"loader.image.digest={digest},loader.image.tag=1"]
     rendered = cluster.run(*TEMPLATE, *options).stdout
     assert f"--loader-image=podrate/loader@{digest}" in rendered
+
+
+def test_what_the_operator_chooses_about_pods(cluster: Cluster) -> None:
+    options = ["--set", "kubernetesAnnotations=true,loader.imagePullSecrets[0]=a,loader.imagePullSecrets[1]=b"]
+    options += ["--set-json", "sandboxedRuntimeClasses=[]", "--set", "loader.resources.requests.cpu=0.05"]
+    printed = cluster.run(*TEMPLATE, *options).stdout
+    it = {each["kind"]: each for each in yaml.safe_load_all(printed)}
+    (container,) = it["Deployment"]["spec"]["template"]["spec"]["containers"]
+    for argument in (
+        "--loader-image-pull-secrets=a,b",
+        "--loader-requests=cpu=0.05,memory=16Mi",
+        "--sandboxed-runtime-classes=",
+        "--kubernetes-annotations",
+    ):
+        assert argument in container["args"]
+    conditions = [each["expression"] for each in it["MutatingWebhookConfiguration"]["webhooks"][0]["matchConditions"]]
+    assert "'kubernetes.io/egress-bandwidth'" in conditions[0]
 
 
 ISSUER = "webhook.tls.mode=certManager,webhook.tls.certManager.issuerRef.name=internal-ca"

@@ -6,6 +6,7 @@ Both are asked again and again, for both change while we run. All methods block,
 import base64
 import binascii
 import ssl
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,8 @@ from webhook.api import Api
 from webhook.options import Files, SelfSigned
 from webhook.selfsigned import Agreed, agree
 from webhook.unavailable import NotFound, Unavailable
+
+_UNINSTALL = 1.0  # seconds
 
 
 class Source(Protocol):
@@ -74,8 +77,10 @@ class FromSecret:
         return self._agreed.leaf
 
     def authorities(self, trusted: bytes) -> bytes:
-        """As Source says: what the Secret says, and nobody else."""
-        return self._agreed.authorities if self._agreed else trusted
+        """As Source says: of our own authorities those of the Secret. Others stay: replicas of another tls.mode may
+        run beside us while it is changed."""
+        ours = self._agreed.authorities if self._agreed else b""
+        return tls.bundle((*tls.certificates(ours), *tls.foreign(trusted)))
 
 
 def secrets(namespace: str) -> str:
@@ -96,6 +101,8 @@ class Secret:
         try:
             found = self._api.get(self._path)
         except NotFound:
+            # `helm uninstall` takes our right to make it just before it: once that is known everywhere, we can't.
+            time.sleep(_UNINSTALL)
             found = self._api.ensure(self._path, self._empty)
         data = {key: _decoded(value) for key, value in (found.get("data") or {}).items()}
         return data, found["metadata"]["resourceVersion"]

@@ -21,7 +21,7 @@ from webhook.unavailable import Conflict, Unavailable
 
 PART = "certificate"  # as /readyz names us
 # Seconds between two steps when nothing wakes us: files change unheard, and so does the end of an overlap.
-_SHORTEST_PERIOD, _LONGEST_PERIOD = 0.25, 15.0
+_SHORTEST_PERIOD, _LONGEST_PERIOD = 0.5, 15.0
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 15.0  # seconds before a step is tried again
 
 
@@ -65,7 +65,9 @@ class Keeper:
             if leaf != self.served:
                 self._load(leaf)
             health.set(PART, distrust)
-            await self._pause(min(_LONGEST_PERIOD, max(_SHORTEST_PERIOD, self._overlap / 4)))
+            # Whoever else writes what we write would do so again at once: twice a second is enough of that.
+            await asyncio.sleep(_SHORTEST_PERIOD)
+            await self._pause(min(_LONGEST_PERIOD, max(0.0, self._overlap / 4 - _SHORTEST_PERIOD)))
 
     def expiry(self) -> float:
         """When the served certificate ends, in seconds since 1970; NaN when there is none."""

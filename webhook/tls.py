@@ -20,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 AUTHORITY_LIFE = timedelta(days=365)
 LEAF_LIFE = timedelta(days=30)
 RENEW_BELOW = LEAF_LIFE / 3
+_AUTHORITY = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "podrate authority")])
 _CLOCK_SKEW = timedelta(hours=1)  # between our node and the API server's
 
 
@@ -52,7 +53,7 @@ def service_names(service: str, namespace: str) -> tuple[str, ...]:
 def new_authority(now: datetime | None = None) -> Pair:
     """A new certificate authority, good for AUTHORITY_LIFE."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name("podrate authority")
+    name = _AUTHORITY
     builder = (
         _builder(name, key.public_key(), now, AUTHORITY_LIFE)
         .issuer_name(name)
@@ -161,6 +162,11 @@ def certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
         return tuple(x509.load_pem_x509_certificates(pem))
     except ValueError:
         return ()
+
+
+def foreign(pem: bytes) -> tuple[x509.Certificate, ...]:
+    """Those in `pem` that are no authorities of ours, of whatever time."""
+    return tuple(each for each in certificates(pem) if each.subject != _AUTHORITY)
 
 
 def bundle(several: Iterable[x509.Certificate], now: datetime | None = None) -> bytes:

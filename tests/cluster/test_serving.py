@@ -3,7 +3,9 @@
 import base64
 import json
 import os
+import subprocess
 import time
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -11,8 +13,8 @@ import pytest
 from tests.webhook.load import load
 from webhook.api import Api
 
-from .conftest import NAMESPACE, RELEASE, SYSTEM, Figures
-from .kubectl import Cluster, eventually
+from .conftest import CHART, NAMESPACE, RELEASE, SYSTEM, Figures
+from .kubectl import Cluster, Manifest, eventually
 
 pytestmark = pytest.mark.usefixtures("release")
 
@@ -100,3 +102,32 @@ def _secret(cluster: Cluster) -> dict[str, str]:
     found = cluster.kubectl("-n", SYSTEM, "get", "secret", f"{RELEASE}-tls", "-o", "json", check=False).stdout
     data: dict[str, str] = json.loads(found or "{}").get("data", {})
     return data if "tls.crt" in data else {}
+
+
+def test_a_certificate_of_the_operators_own(cluster: Cluster, api: Api, values: list[str], tmp_path: Path) -> None:
+    """tls.mode provided: a Secret whose authority the webhook publishes; and back to its own."""
+    # As an operator makes it. The Service's name is what the API server asks for.
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]
+    ca = ["-subj", "/CN=operator", "-addext", "keyUsage=critical,keyCertSign", "-keyout", "ca.key", "-out", "ca.crt"]
+    leaf = ["-subj", "/CN=webhook", "-addext", f"subjectAltName=DNS:{RELEASE}.{SYSTEM}.svc", "-CA", "ca.crt"]
+    leaf += ["-CAkey", "ca.key", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "tls.key"]
+    for command in ([*new, *ca], [*new, *leaf, "-out", "tls.crt"]):
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    files = ("ca.crt", "tls.crt", "tls.key")
+    data = {name: base64.b64encode((tmp_path / name).read_bytes()).decode() for name in files}
+    mine: Manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine", "namespace": SYSTEM}}
+    cluster.create(mine | {"type": "kubernetes.io/tls", "data": data})
+    provided = ["--set=webhook.tls.mode=provided", "--set=webhook.tls.provided.secretName=mine"]
+    upgrade = ["helm", "upgrade", RELEASE, str(CHART), "-n", SYSTEM, "--wait", "--timeout", "90s", *values]
+    cluster.run(*upgrade, *provided)
+    assert all((tmp_path / "ca.crt").read_bytes() in base64.b64decode(bundle) for bundle in _bundles(cluster))
+    with load(api, RATE, NAMESPACE) as reviews:
+        time.sleep(2)
+        # Either kind of replica runs for a while, and both are trusted.
+        cluster.run(*upgrade)
+        time.sleep(2)
+    assert reviews.failures == []
+    eventually("those of the operator's certificate are gone", lambda: len(cluster.get(*PODS)["items"]) == 2, 40)
+    with load(api, RATE, NAMESPACE) as reviews:
+        time.sleep(1)
+    assert reviews.failures == []

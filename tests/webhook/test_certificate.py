@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from webhook import tls
@@ -248,3 +249,26 @@ def test_files_are_trusted_beside_what_was(tmp_path: Path) -> None:
         source.authorities(b"")
     somebody_else = FromFiles(Files(tmp_path / "tls.crt", tmp_path / "tls.key"))
     assert somebody_else.authorities(b"theirs") == b"theirs"
+
+
+def test_of_our_own_authorities_those_of_the_secret_and_others_stay() -> None:
+    """A replica of another tls.mode may run beside us: two that write in turns would never end."""
+    ours, stale = tls.new_authority(), tls.new_authority()
+    theirs = x509.load_pem_x509_certificate(_OPERATORS)
+    assert tls.foreign(ours.certificate + _OPERATORS + stale.certificate) == (theirs,)
+    assert tls.foreign(b"x") == ()
+
+
+_OPERATORS = b"""
+-----BEGIN CERTIFICATE-----
+MIIBfTCCASOgAwIBAgIUBLD1TxaN33cpDlN0ttmASZFY/fkwCgYIKoZIzj0EAwIw
+EzERMA8GA1UEAwwIb3BlcmF0b3IwIBcNMjYxMTI1MTAyMTQ1WhgPMjEyNjExMDEx
+MDIxNDVaMBMxETAPBgNVBAMMCG9wZXJhdG9yMFkwEwYHKoZIzj0CAQYIKoZIzj0D
+AQcDQgAEafCb1GkFPzpSMgZ3t0QtJrTB+TbcJeDtldmRcW5jwLJGC+QPlWlRYtuK
+X4RNkSlPYyZOxdYHSJE9v0itE+UNk6NTMFEwHQYDVR0OBBYEFDmwxNrzikK1o1/o
+QOe8Ykby5wPDMB8GA1UdIwQYMBaAFDmwxNrzikK1o1/oQOe8Ykby5wPDMA8GA1Ud
+EwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIgUrIINCKchX5OwTcY96Fe+GOr
+vQRkn5+jePhe+8zCZqcCIQDhofXYB66u0TDozHx7kyfBSKkByTehbvdWWVpdd/Ag
+6w==
+-----END CERTIFICATE-----
+"""

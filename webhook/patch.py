@@ -18,6 +18,8 @@ from webhook.sidecar import LOCAL_VOLUMES, NAME, VOLUMES, Settings, container
 
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 
+_VOLUMES = tuple(volume["name"] for volume in VOLUMES)  # no set: what it is compared with may be of any type
+
 # What annotations shall be; None is for one that must not be there.
 Annotations = Mapping[str, str | None]
 
@@ -75,6 +77,9 @@ def _add_sidecar(pod: Pod, sidecar: dict[str, Any]) -> list[Operation]:
 
 
 def _missing_volumes(pod: Pod) -> list[dict[str, Any]]:
+    names = [each.get("name") for each in pod.volumes]
+    if not any(name in names for name in _VOLUMES):
+        return list(VOLUMES)
     missing = []
     for ours in VOLUMES:
         places = [index for index, other in enumerate(pod.volumes) if other.get("name") == ours["name"]]
@@ -102,7 +107,6 @@ def refuse_mounts(pod: Pod) -> None:
 
     Raises Refusal.
     """
-    ours = {volume["name"] for volume in VOLUMES}
     for kind, containers in (
         ("containers", pod.containers),
         ("initContainers", pod.init_containers),
@@ -113,7 +117,7 @@ def refuse_mounts(pod: Pod) -> None:
             if kind == "initContainers" and other.get("name") == NAME:
                 continue
             for mount in mounts if isinstance(mounts, list) else ():
-                if isinstance(mount, dict) and mount.get("name") in ours:
+                if isinstance(mount, dict) and mount.get("name") in _VOLUMES:
                     raise Refusal(
                         Reason.NAME_TAKEN,
                         f"{pod.path}spec.{kind}[{index}].volumeMounts",

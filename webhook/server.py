@@ -22,6 +22,7 @@ from webhook.unavailable import Unavailable
 _KEEP_ALIVE = 120
 _FINISH = 10  # seconds that reviews under way have in the end; each has 5
 _LONGEST_DRAIN = 20.0  # seconds; with _FINISH it fits the chart's terminationGracePeriodSeconds
+_COLLECT_AFTER = 50_000  # objects, by default 700
 _PART = "server"  # as /readyz names us
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 15.0  # seconds before what failed is tried again
 
@@ -69,14 +70,10 @@ class _Draining:
         self.draining = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
-        async def last(message: Any) -> None:  # noqa: ANN401
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"connection", b"close")]
-            await send(message)
-
         if self.draining:
             self._asked = time.monotonic()
-        await self._application(scope, receive, last if self.draining else send)
+            send = _closing(send)
+        await self._application(scope, receive, send)
 
     async def silence(self, seconds: float, hurry: asyncio.Event) -> None:
         """Drain until nothing has come for `seconds`; for _LONGEST_DRAIN at most, and no longer than to `hurry`.
@@ -89,6 +86,17 @@ class _Draining:
         while not hurry.is_set() and (wait := min(self._asked + seconds, end) - time.monotonic()) > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(hurry.wait(), wait)
+
+
+def _closing(send: Any) -> Any:  # noqa: ANN401  ASGI's own
+    """`send`, for an answer that is the last of its connection."""
+
+    async def last(message: Any) -> None:  # noqa: ANN401
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"connection", b"close")]
+        await send(message)
+
+    return last
 
 
 async def serve(
@@ -136,9 +144,11 @@ async def _open(
     await keeper.loaded.wait()
     tasks.create_task(reviews.serve([listener]))
     await reviews.up.wait()
-    # What is here now stays: the collector need not look at all of it again while a review waits.
+    # What is here now stays: the collector need not look at all of it again while a review waits. Nor at each review,
+    # which makes a thousand objects and no cycles to speak of.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
     health.set(_PART, None)
 
 

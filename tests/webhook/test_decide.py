@@ -210,3 +210,10 @@ def test_anything_anywhere_is_answered_or_a_bad_request(
 def test_any_bytes_are_a_bad_request(body: bytes) -> None:
     with pytest.raises(BadRequest):
         parse(body)
+
+
+@pytest.mark.parametrize("name", [[], {}, 1, None])
+def test_names_of_any_type_are_compared(name: object) -> None:
+    web = {"name": "web", "image": "nginx", "volumeMounts": [{"name": name}]}
+    asked = review(pod(ASKS, containers=[web], volumes=[{"name": name}]))
+    assert of(asked).result is Result.PATCHED

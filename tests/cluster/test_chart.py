@@ -26,6 +26,7 @@ def test_renders_the_same_bytes_each_time(cluster: Cluster) -> None:
     [
         *("webhook.replica=3", "webhook.replicas=0", "loader.image.digest=sha256:12", "webhook.image.pullPolicy=never"),
         *("loader.imagePullSecrets[0]=A", "loader.resources.requests.cpu=fast", "loader.resources.limits=null"),
+        *("loader.once=1", "loader.metricsPort=65536", "loader.once=true,loader.metricsPort=9095"),
         *("kubernetesAnnotations=1", "sandboxedRuntimeClasses[0]=A"),
         *("webhook.tls.mode=Self", "webhook.tls.provided.secretName=A", "webhook.tls.provided.caBundle=1"),
     ],
@@ -46,6 +47,7 @@ def test_digest_wins_over_tag(cluster: Cluster) -> None:
 def test_what_the_operator_chooses_about_pods(cluster: Cluster) -> None:
     options = ["--set", "kubernetesAnnotations=true,loader.imagePullSecrets[0]=a,loader.imagePullSecrets[1]=b"]
     options += ["--set-json", "sandboxedRuntimeClasses=[]", "--set", "loader.resources.requests.cpu=0.05"]
+    options += ["--set", "loader.metricsPort=9095"]
     printed = cluster.run(*TEMPLATE, *options).stdout
     it = {each["kind"]: each for each in yaml.safe_load_all(printed)}
     (container,) = it["Deployment"]["spec"]["template"]["spec"]["containers"]
@@ -54,8 +56,11 @@ def test_what_the_operator_chooses_about_pods(cluster: Cluster) -> None:
         "--loader-requests=cpu=0.05,memory=16Mi",
         "--sandboxed-runtime-classes=",
         "--kubernetes-annotations",
+        "--loader-metrics-port=9095",
     ):
         assert argument in container["args"]
+    assert "--loader-once" not in container["args"]
+    assert "- --loader-once\n" in cluster.run(*TEMPLATE, "--set", "loader.once=true").stdout
     conditions = [each["expression"] for each in it["MutatingWebhookConfiguration"]["webhooks"][0]["matchConditions"]]
     assert "'kubernetes.io/egress-bandwidth'" in conditions[0]
 

@@ -85,8 +85,11 @@ class Watched:
                     version, wait = self._take(event), _FIRST_WAIT
             except Gone:  # what happened meanwhile is only to be had as the whole
                 version = ""
-            except Unavailable as error:
-                log.event("watch ended", reason=str(error), again_in_seconds=int(wait))
+            except (Unavailable, KeyError, TypeError, AttributeError) as error:
+                reason = str(error)
+                if not isinstance(error, Unavailable):  # an event that makes no sense: the whole anew
+                    version, reason = "", f"an event that makes no sense: {error!r}"
+                log.event("watch ended", reason=reason, again_in_seconds=int(wait))
                 time.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
 

@@ -121,6 +121,18 @@ def test_it_lists_again_when_its_version_is_forgotten(plane: ControlPlane) -> No
     eventually(watched, "default", Namespace("default"))
 
 
+def test_an_event_that_makes_no_sense_does_not_end_the_watch(plane: ControlPlane) -> None:
+    watched = Watched(api(plane.kubeconfig))
+    real = watched._api.watch
+    with mock.patch.object(watched._api, "watch", side_effect=[iter([{"type": "ADDED", "object": None}])]):
+        run(watched.start())
+        time.sleep(0.5)
+    watched._api.watch = real  # type: ignore[method-assign]
+    plane.kubectl("label", "namespace", "default", "podrate.io/ingress=1M")
+    eventually(watched, "default", Namespace("default", {"podrate.io/ingress": "1M"}))
+    plane.kubectl("label", "namespace", "default", "podrate.io/ingress-")
+
+
 def test_without_an_api_server_to_list_it_does_not_start(tmp_path: Path) -> None:
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(

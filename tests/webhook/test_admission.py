@@ -240,6 +240,15 @@ def test_the_annotation_is_ours_alone(plane: ControlPlane, running_pod: str, sub
     assert 'podrate.io/bandwidth: "fast": it is not a rate.' in said
 
 
+def test_what_is_not_sent_changes_no_metadata(plane: ControlPlane, running_pod: str) -> None:
+    """Of a pod's other subresources that write: a resize takes the containers' resources and nothing else."""
+    forged = {"metadata": {"annotations": {"podrate.io/limit": '{"v":1}'}, "labels": {"podrate.io/bandwidth": "1M"}}}
+    patched(plane, running_pod, forged, "--subresource=resize")
+    patched(plane, running_pod, forged, "--subresource=ephemeralcontainers")
+    it = plane.get("pod", running_pod)
+    assert (limit_of(it), it["metadata"]["labels"]["podrate.io/bandwidth"]) == (TEN, "10M")
+
+
 def test_a_binding_brings_no_key(plane: ControlPlane, running_pod: str) -> None:
     binding: dict[str, Any] = {
         "apiVersion": "v1",

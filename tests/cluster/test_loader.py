@@ -116,27 +116,40 @@ def test_wrong_pod_uid_is_no_silent_failure(cluster: Cluster, node: Node, images
     cluster.delete("astray")
 
 
-def test_once_is_in_force_before_the_application_and_leaves_no_process(
-    cluster: Cluster, node: Node, images: Images
-) -> None:
-    """The container as the webhook makes it with --loader-once, in a pod that this release was not asked about."""
-    asks = application("once", images.app, SERVERS, {"podrate.io/bandwidth": "10M"}, **node.beside)
+def _with_loader(cluster: Cluster, node: Node, images: Images, name: str, settings: Settings) -> Any:
+    """A pod that this release is not asked about, with the loader that the webhook would add under `settings`."""
+    asks = application(name, images.app, SERVERS, {"podrate.io/bandwidth": "10M"}, **node.beside)
     created = cluster.kubectl("create", "-f", "-", "--dry-run=server", "-o", "json", stdin=json.dumps(asks)).stdout
     manifest = json.loads(created.replace("metadata.annotations['podrate.io/limit']", "metadata.annotations['limit']"))
     limit = manifest["metadata"]["annotations"]["podrate.io/limit"]
-    manifest["metadata"] = {"name": "once", "annotations": {"limit": limit}}
-    manifest["spec"]["initContainers"] = [container(Settings(images.loader, "Never", once=True))]
+    manifest["metadata"] = {"name": name, "annotations": {"limit": limit}}
+    manifest["spec"]["initContainers"] = [container(settings)]
     cluster.create(manifest)
-    cluster.wait_ready("once")
-    uid = cluster.get("pod", "once")["metadata"]["uid"]
+    cluster.wait_ready(name)
+    return cluster.get("pod", name)
+
+
+def test_once_is_in_force_before_the_application_and_leaves_no_process(
+    cluster: Cluster, node: Node, images: Images
+) -> None:
+    once = _with_loader(cluster, node, images, "once", Settings(images.loader, once=True))
+    uid = once["metadata"]["uid"]
     programs = node.programs_of(uid)
     assert {"cgroup_inet_egress", "cgroup_inet_ingress"} <= {program.hook for program in programs}
     assert {program.flags for program in programs} == {""}
     assert node.loader(uid) is None
-    ended = cluster.get("pod", "once")["status"]["initContainerStatuses"][0]["state"]["terminated"]
+    ended = once["status"]["initContainerStatuses"][0]["state"]["terminated"]
     assert (ended["reason"], ended["exitCode"]) == ("Completed", 0)
     assert "takes a new pod" in cluster.logs("once", "podrate")[-1]
     cluster.delete("once")
+
+
+def test_metrics_are_on_the_pods_address(cluster: Cluster, node: Node, images: Images) -> None:
+    measured = _with_loader(cluster, node, images, "measured", Settings(images.loader, metrics_port=9095))
+    script = f"import urllib.request; print(urllib.request.urlopen('http://{measured['status']['podIP']}:9095/metrics')"
+    scraped = node.execute("python3", "-c", f"{script}.read().decode())").splitlines()
+    assert 'podrate_limit_bits_per_second{direction="egress"} 10000000' in scraped
+    cluster.delete("measured")
 
 
 def test_deleted_pod_leaves_no_cgroup_and_no_program(cluster: Cluster, pods: dict[str, Pod], node: Node) -> None:

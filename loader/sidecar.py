@@ -29,6 +29,8 @@ PROBE_PATIENCE = 5.0  # seconds: below the probe's timeoutSeconds
 def sidecar(directory: str = DIRECTORY, *, once: bool = False) -> int:
     """Run until SIGTERM. The limit stays in force after it: the application still has its own shutdown to send.
 
+    Ends by itself when somebody took the programs away: started again, as the kubelet does, it puts them there anew.
+
     once:  return when the limit is in force, and leave it so. No process stays; nothing follows the annotation.
 
     Raises Failure; and then nothing was attached, and the pod does not start.
@@ -42,7 +44,7 @@ def sidecar(directory: str = DIRECTORY, *, once: bool = False) -> int:
         queued = _follow_with_queue(limit, queued=_has_queue())  # before the attachment, for it may be refused
         programs = shaper.program_ids
         shaper.attach(cgroup, bpf.EXCLUSIVE, state.own(programs))
-        in_force = encode(shaper.buckets.limit())
+        in_force = _read_back(cgroup, shaper, limit)
         state.announce(Announced(cgroup, programs, in_force))
         _log(f"limit {in_force} is in force on {cgroup}")
         if once:
@@ -50,21 +52,35 @@ def sidecar(directory: str = DIRECTORY, *, once: bool = False) -> int:
             return 0
         _serve_metrics(shaper.buckets)
         while source.wait():
+            changed = None
             try:
                 changed = source.changed()
             except Invalid as error:
                 _log(f"annotation: {error}; the limit {in_force} stays in force")
-                continue
             if changed is not None:
-                shaper.buckets.set(changed)
+                limit = changed
+                shaper.buckets.set(limit)
                 try:
-                    queued = _follow_with_queue(changed, queued=queued)
+                    queued = _follow_with_queue(limit, queued=queued)
                 except Failure as failure:
                     _log(f"{failure}; the limit is kept without it")
-                in_force = encode(shaper.buckets.limit())
+            in_force = _read_back(cgroup, shaper, limit)  # unchanged too: somebody may have detached the programs
+            if changed is not None:
                 state.announce(Announced(cgroup, programs, in_force))
                 _log(f"limit {in_force} is in force")
     return 0
+
+
+def _read_back(cgroup: str, shaper: Shaper, asked: Limit) -> str:
+    """The limit that the kernel holds, as text. Raises Failure where that, or what is attached, is not as it was."""
+    found, there = shaper.buckets.limit(), attached_ids(cgroup)
+    if there != tuple((each,) for each in shaper.program_ids):
+        what = f"{cgroup} has not the programs that were attached to it, but {[id_ for ids in there for id_ in ids]}"
+        raise Failure("occupied", what, "find out who changed that (`bpftool cgroup show`); then start podrate again")
+    if (found.egress, found.ingress) != (asked.egress, asked.ingress):
+        remedy = "report this; the limit in force is the one that was read"
+        raise Failure("kernel", f"{cgroup}: {asked} was written, and {found} read", remedy)
+    return encode(found)
 
 
 def _follow_with_queue(limit: Limit, *, queued: bool) -> bool:

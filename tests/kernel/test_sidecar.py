@@ -14,6 +14,7 @@ from bench.cgroup import Cgroup
 from bench.iperf import Traffic
 from bench.lab import Lab
 from loader import queue
+from loader.attached import find_attached
 from loader.failure import EXIT_CODES
 from loader.shaper import attached_ids
 from tests.kernel.conftest import UID
@@ -94,6 +95,22 @@ def wakeups(pid: int) -> int:
     return int(count)
 
 
+def test_programs_that_somebody_detached_are_missed_and_attached_anew(pod: Pod) -> None:
+    """When the sidecar wakes the next time, by itself within half a minute."""
+    process = pod.start()
+    assert pod.probe().returncode == 0
+    attached = find_attached(str(pod.cgroup))
+    assert attached is not None
+    with attached:
+        attached.detach()
+    pod.annotate(Limit(10 * M, 20 * M))  # the same: it wakes, and nothing changes
+    assert process.wait(5) == EXIT_CODES["occupied"]
+    assert "has not the programs that were attached to it, but []" in pod.log()
+    pod.start()  # the kubelet
+    assert pod.probe().returncode == 0
+    assert pod.limit() == Limit(10 * M, 20 * M)
+
+
 def test_once_attaches_and_ends_and_the_limit_stays(pod: Pod) -> None:
     """And a second time, when the kubelet makes the pod's sandbox anew and runs its init containers again."""
     for limit in (Limit(10 * M, 20 * M), Limit(egress=5 * M)):
@@ -135,15 +152,15 @@ def test_a_restarted_loader_paces_the_connections_of_its_predecessor(lab: Lab, p
     """It may not look for them (CAP_PERFMON); but they call the new program. Not met again, they stay at 10M."""
     process = pod.start()
     assert pod.probe().returncode == 0
-    with iperf.Run(lab, Traffic(flows=4, seconds=4), pod_cgroup) as under_way:
+    with iperf.Run(lab, Traffic(flows=4, seconds=6), pod_cgroup) as under_way:
         time.sleep(1)
         process.kill()
         process.wait()
         pod.start()
         pod.annotate(Limit(egress=40 * M))
-        pod.await_limit(Limit(egress=40 * M), 2)
+        pod.await_limit(Limit(egress=40 * M), 3)
         transfer = under_way.wait()
-    assert 0.85 < transfer.between(3, 4) / (40 * M) < 1
+    assert 0.85 < transfer.between(4.5, 6) / (40 * M) < 1
 
 
 def test_the_probe_waits_for_a_loader_and_says_that_there_is_none(pod: Pod) -> None:

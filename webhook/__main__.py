@@ -38,7 +38,7 @@ def main() -> int:
 
 async def _serve(given: Options, api: Api | None, reviews_on: socket.socket, probes_on: socket.socket) -> None:
     configuration = Configuration(api, given.configuration) if api and given.configuration else None
-    keeper = Keeper(_source(given.certificate, api), configuration, given.overlap)
+    keeper = Keeper(_source(given.certificate, api, given.configuration), configuration, given.overlap)
     if api and given.configuration:
         watch(api, trust.COLLECTION, given.configuration, keeper.wake)
         if isinstance(given.certificate, SelfSigned):
@@ -56,10 +56,11 @@ async def _serve(given: Options, api: Api | None, reviews_on: socket.socket, pro
     await server.serve(application, metrics, keeper, starts, reviews_on, probes_on, given.drain)
 
 
-def _source(certificate: Files | SelfSigned, api: Api | None) -> Source:
+def _source(certificate: Files | SelfSigned, api: Api | None, configuration: str | None) -> Source:
     if isinstance(certificate, Files):
         return FromFiles(certificate)
-    return FromSecret(cast(Api, api), certificate)  # --self-signed comes with --configuration
+    # --self-signed comes with --configuration
+    return FromSecret(cast(Api, api), certificate, cast(str, configuration))
 
 
 if __name__ == "__main__":

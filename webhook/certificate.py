@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from webhook import tls
-from webhook.api import Api
+from webhook import tls, trust
+from webhook.api import Api, Object
 from webhook.options import Files, SelfSigned
 from webhook.selfsigned import Agreed, agree
 from webhook.unavailable import NotFound, Unavailable
 
 _UNINSTALL = 1.0  # seconds
+_HELM = "meta.helm.sh/"
 
 
 class Source(Protocol):
@@ -66,8 +67,9 @@ class FromFiles:
 class FromSecret:
     """A certificate of our own, the same for all replicas."""
 
-    def __init__(self, api: Api, names: SelfSigned) -> None:
-        self._store = Secret(api, names.namespace, names.secret)
+    def __init__(self, api: Api, names: SelfSigned, configuration: str) -> None:
+        """`configuration`: the name of ours, of whose release the Secret is too."""
+        self._store = Secret(api, names.namespace, names.secret, configuration)
         self._names = tls.service_names(names.service, names.namespace)
         self._agreed: Agreed | None = None
 
@@ -91,10 +93,12 @@ def secrets(namespace: str) -> str:
 class Secret:
     """The Secret `namespace`/`name`, as a Store."""
 
-    def __init__(self, api: Api, namespace: str, name: str) -> None:
+    def __init__(self, api: Api, namespace: str, name: str, configuration: str) -> None:
         self._api = api
+        self._namespace = namespace
+        self._name = name
         self._path = f"{secrets(namespace)}/{name}"
-        self._empty = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}}
+        self._configuration = f"{trust.COLLECTION}/{configuration}"
 
     def read(self) -> tuple[Mapping[str, bytes], str]:
         """As Store says. One that was deleted is made anew; a value that is not base64 reads as one that is missing."""
@@ -103,9 +107,22 @@ class Secret:
         except NotFound:
             # `helm uninstall` takes our right to make it just before it: once that is known everywhere, we can't.
             time.sleep(_UNINSTALL)
-            found = self._api.ensure(self._path, self._empty)
+            found = self._api.ensure(self._path, self._anew())
         data = {key: _decoded(value) for key, value in (found.get("data") or {}).items()}
         return data, found["metadata"]["resourceVersion"]
+
+    def _anew(self) -> Object:
+        """An empty one, of the same release as the configuration: helm deletes nothing that does not say so."""
+        release = self._api.get(self._configuration)["metadata"]
+        metadata = {
+            "name": self._name,
+            "namespace": self._namespace,
+            "labels": release.get("labels") or {},
+            "annotations": {
+                key: value for key, value in (release.get("annotations") or {}).items() if key.startswith(_HELM)
+            },
+        }
+        return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
 
     def write(self, data: Mapping[str, bytes], version: str) -> None:
         """As Store says: with the resourceVersion that was read, by which the API server decides."""

@@ -14,7 +14,7 @@ from tests.webhook.load import load
 from webhook.api import Api
 
 from .conftest import CHART, NAMESPACE, RELEASE, SYSTEM, Figures
-from .kubectl import Cluster, Manifest, eventually
+from .kubectl import Cluster, eventually
 
 pytestmark = pytest.mark.usefixtures("release")
 
@@ -78,6 +78,7 @@ def test_a_reset_caBundle_is_repaired(cluster: Cluster, api: Api, figures: Figur
 
 def test_a_deleted_Secret_is_made_anew_and_fails_no_review(cluster: Cluster, api: Api) -> None:  # noqa: N802
     before = cluster.get("-n", SYSTEM, "secret", f"{RELEASE}-tls")["data"]
+    owned = cluster.get("-n", SYSTEM, "secret", f"{RELEASE}-tls")["metadata"]
     with load(api, RATE, NAMESPACE) as reviews:
         time.sleep(1)
         cluster.kubectl("-n", SYSTEM, "delete", "secret", f"{RELEASE}-tls")
@@ -90,6 +91,8 @@ def test_a_deleted_Secret_is_made_anew_and_fails_no_review(cluster: Cluster, api
     assert reviews.failures == []
     assert reviews.done > 3 * RATE
     assert len(replicas(cluster)) == 2
+    made = cluster.get("-n", SYSTEM, "secret", f"{RELEASE}-tls")["metadata"]
+    assert (made["labels"], made["annotations"]) == (owned["labels"], owned["annotations"])  # helm will remove it
 
 
 def _bundles(cluster: Cluster) -> set[str]:
@@ -115,8 +118,14 @@ def test_a_certificate_of_the_operators_own(cluster: Cluster, api: Api, values: 
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     files = ("ca.crt", "tls.crt", "tls.key")
     data = {name: base64.b64encode((tmp_path / name).read_bytes()).decode() for name in files}
-    mine: Manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine", "namespace": SYSTEM}}
-    cluster.create(mine | {"type": "kubernetes.io/tls", "data": data})
+    mine = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "mine"},
+        "type": "kubernetes.io/tls",
+        "data": data,
+    }
+    cluster.kubectl("-n", SYSTEM, "create", "-f", "-", stdin=json.dumps(mine | {"data": data}))
     provided = ["--set=webhook.tls.mode=provided", "--set=webhook.tls.provided.secretName=mine"]
     upgrade = ["helm", "upgrade", RELEASE, str(CHART), "-n", SYSTEM, "--wait", "--timeout", "90s", *values]
     cluster.run(*upgrade, *provided)

@@ -2,6 +2,7 @@
 # make bench   podrate beside tc, measured here: docs/benchmarks.md and its pictures (root, 15 minutes)
 # make bench-webhook   the webhook beside the floor of its stack: latency and CPU per review (root, a minute)
 # make test    every test: unit, kernel, webhook, and a real Kubernetes cluster (root; the first run builds it)
+# make test-kernels    the kernels part of it, and its table anew in docs/reliability.md (root, 3 minutes)
 # make lint    ruff, mypy, import layers, clang-format
 # make docs    docs/cli.md and docs/podrate.1, made of the commands' parsers; docs/labels.md, of the webhook's answers
 # make bpf     rebuild bpf/build from bpf/src
@@ -12,8 +13,10 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PACKAGES := .ci/packages
+# What tests/kernels boots its guests with.
+GUESTS := qemu-system-x86_64:qemu-system-x86 cpio:cpio /lib/systemd/systemd:systemd
 
-.PHONY: demo bench bench-webhook test lint format docs bpf clean
+.PHONY: demo bench bench-webhook test test-kernels lint format docs bpf clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -33,8 +36,13 @@ bench-webhook: $(VENV)/.test
 
 test: $(VENV)/.test
 	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1 libnl-route-3.so.200:libnl-route-3-200 cc:gcc bpftool:bpftool \
-	  clang-14:clang-14 llvm-strip-14:llvm-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev zsh:zsh fish:fish groff:groff-base
+	  clang-14:clang-14 llvm-strip-14:llvm-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev zsh:zsh fish:fish groff:groff-base \
+	  $(GUESTS)
 	$(PYTHON) -m pytest $(ARGS)
+
+test-kernels: $(VENV)/.test
+	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1 libnl-route-3.so.200:libnl-route-3-200 $(GUESTS)
+	$(PYTHON) -m pytest tests/kernels --write-table $(ARGS)
 
 lint: $(VENV)/.lint
 	$(PACKAGES) clang-format-14:clang-format-14

@@ -58,7 +58,7 @@ class Census(NamedTuple):
 class Adopter:
     """What adopts and releases connections. Make it ready before the attachment: from there on they lose packets.
 
-    A BPF iterator where the kernel has what it needs (6.13, CAP_PERFMON); else, or if not `iterator`, each process's
+    A BPF iterator where the kernel has what it needs (6.12, CAP_PERFMON); else, or if not `iterator`, each process's
     sockets are borrowed (5.6), and then only a fixed pace can be set. Needs CAP_SYS_ADMIN and CAP_SYS_PTRACE.
     """
 

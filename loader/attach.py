@@ -23,7 +23,7 @@ def attach(cgroup: str, limit: Limit) -> int:
         adopted = adopter.adopt(cgroup, shaper)
     if adopted.mode == "fixed" and adopted.connections > 0 and limit.egress is not None:
         what = f"{adopted.connections} older TCP connection(s) are paced at {format_rate(adopted.pace * 8)}bit/s each"
-        say(f"{what} until they close; a pace that adapts needs Linux 6.13 and root")
+        say(f"{what} until they close; a pace that adapts needs Linux 6.12 and root")
     return 0
 
 

@@ -7,7 +7,7 @@
  * the callback; at its next RTT sample the shaper treats it like any other.
  *
  * podrate_adopt is run twice over each network namespace that the cgroup uses: first with pace 0 to count, then with
- * their share. Needs Linux 6.13 (TCP_BPF_SOCK_OPS_CB_FLAGS outside of sock_ops) and CAP_PERFMON; loader/adopt.py has a
+ * their share. Needs Linux 6.12 (TCP_BPF_SOCK_OPS_CB_FLAGS outside of sock_ops) and CAP_PERFMON; loader/adopt.py has a
  * fallback.
  */
 #include <linux/bpf.h>
@@ -19,7 +19,7 @@
 
 #include "podrate.h"
 
-#define TCP_BPF_SOCK_OPS_CB_FLAGS 1008 /* linux/bpf.h, but only since 6.13 */
+#define TCP_BPF_SOCK_OPS_CB_FLAGS 1008 /* linux/bpf.h, but only since 6.12 */
 
 #define DEEPEST 64 /* levels of cgroups that are searched; the hierarchies of today have less than ten */
 

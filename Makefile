@@ -4,7 +4,8 @@
 # make test    every test: unit, kernel, webhook, and a real Kubernetes cluster (root; the first run builds it)
 # make test-kernels    the kernels part of it, and its table anew in docs/reliability.md (root, 3 minutes)
 # make lint    ruff, mypy, import layers, clang-format
-# make docs    docs/cli.md and docs/podrate.1, made of the commands' parsers; docs/labels.md, of the webhook's answers
+# make docs    docs/cli.md and docs/podrate.1, made of the commands' parsers; docs/labels.md, of the webhook's answers;
+#              the chart's table of values
 # make bpf     rebuild bpf/build from bpf/src
 #
 # Each installs what it needs: system packages by apt, Python packages into .venv.
@@ -61,6 +62,7 @@ docs: $(VENV)/.test
 	$(PYTHON) -m loader man >docs/podrate.1
 	$(PYTHON) -m loader man --markdown >docs/cli.md
 	$(PYTHON) -m tests.webhook.reference >docs/labels.md
+	$(PYTHON) -m charts.readme
 
 bpf:
 	$(PACKAGES) clang-14:clang-14 llvm-strip-14:llvm-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev

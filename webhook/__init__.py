@@ -20,6 +20,7 @@
     app          POST /mutate
     health       /livez, /readyz and /metrics, on a port of their own
     metrics      what is counted
+    proof        what `helm test` runs
     tls          certificates: an authority, its leaf, the context that serves it, who would trust it
     certificate  where the served one comes from: files, or a Secret
     selfsigned   how the replicas agree on one in that Secret

@@ -63,6 +63,10 @@ class Api:
         """Create `body` in the collection at `path`; the object as it is kept. Raises Conflict when it is there."""
         return self._call("POST", _with(path, {"fieldManager": _MANAGER}), timeout, body)
 
+    def delete(self, path: str, timeout: float = TIMEOUT) -> Object:
+        """Delete the object at `path`; what the API server says to that."""
+        return self._call("DELETE", path, timeout)
+
     def patch(
         self, path: str, change: Mapping[str, Any] | Sequence[Mapping[str, Any]], timeout: float = TIMEOUT
     ) -> Object:

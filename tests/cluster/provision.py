@@ -75,7 +75,7 @@ def _own(environment: dict[str, str], say: Callable[[str], None]) -> Iterator[Pr
         except BlockingIOError:
             raise Unavailable(f"another run of these tests uses port {PORT}; CLUSTER_PORT chooses another") from None
         if not (HOME / "bin" / ".kube").exists():
-            say("building a Kubernetes cluster from its sources: 8 to 12 minutes, the first time only")
+            say("building a Kubernetes cluster from its sources: 10 to 15 minutes, the first time only")
         _script(environment, "down")  # a run that was killed may have left it
         _script(environment, "base-image")
         try:

@@ -1,17 +1,21 @@
 """Last of all (the files run by name): what is left when the release is gone, and what when its pods are too."""
 
-from .conftest import RELEASE, SYSTEM, Pod
+from .conftest import RELEASE, SYSTEM, Figures, Pod
 from .images import Images
 from .kubectl import Cluster, application, eventually
-from .node import Node
+from .node import NAME, Node
+from .traffic import EGRESS, iperf3
 
 KINDS = (
     *("mutatingwebhookconfigurations", "clusterroles", "clusterrolebindings", "roles", "rolebindings"),
-    *("serviceaccounts", "secrets", "services", "deployments", "pods"),
+    *("serviceaccounts", "secrets", "services", "endpointslices", "leases", "configmaps", "deployments", "replicasets"),
+    *("pods", "poddisruptionbudgets", "networkpolicies", "resourcequotas"),
 )
 
 
-def test_uninstall_leaves_nothing(cluster: Cluster, pods: dict[str, Pod], node: Node, images: Images) -> None:
+def test_uninstall_leaves_nothing(
+    cluster: Cluster, pods: dict[str, Pod], node: Node, images: Images, figures: Figures
+) -> None:
     limited = pods["limited"].uid
     attached = {program.id for program in node.programs_of(limited)}
     assert attached
@@ -28,6 +32,9 @@ def test_uninstall_leaves_nothing(cluster: Cluster, pods: dict[str, Pod], node: 
 
     # As NOTES.txt says: a limited pod stays limited until it ends; a new one is as if we had never been.
     assert {program.id for program in node.programs_of(limited)} == attached
+    ratio = iperf3(cluster, "limited", EGRESS, pods[NAME].address).goodput / 20e6
+    figures["egress after helm uninstall, goodput / limit"] = ratio
+    assert 0.85 <= ratio <= 1.05
     cluster.create(application("after", images.app, ["sleep", "infinity"], {"podrate.io/bandwidth": "10m"}))
     assert "initContainers" not in cluster.get("pod", "after")["spec"]
 

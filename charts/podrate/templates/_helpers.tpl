@@ -14,6 +14,17 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The labels and annotations of an object: (dict "root" $), perhaps with its own "labels" and "annotations". */}}
+{{- define "podrate.metadata" -}}
+labels: {{- merge (dict) (.labels | default dict) (include "podrate.labels" .root | fromYaml) | toYaml | nindent 2 }}
+{{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{/* The reference of an image: (list $ .Values.webhook.image). A digest names the bytes, so a tag adds nothing to it. */}}

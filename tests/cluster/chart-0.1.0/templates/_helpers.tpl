@@ -1,0 +1,38 @@
+{{/* The name of everything: the release's where it says podrate already. Room for "-cert" within 63 characters. */}}
+{{- define "podrate.name" -}}
+{{- $name := ternary .Release.Name (printf "%s-podrate" .Release.Name) (contains "podrate" .Release.Name) -}}
+{{- $name | trunc 58 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "podrate.selector" -}}
+app.kubernetes.io/name: podrate
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end -}}
+
+{{- define "podrate.labels" -}}
+{{ include "podrate.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* The reference of an image: (list $ .Values.webhook.image). A digest names the bytes, so a tag adds nothing to it. */}}
+{{- define "podrate.image" -}}
+{{- $root := index . 0 -}}
+{{- with index . 1 -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default $root.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Resources as an option of the webhook: cpu=1m,memory=16Mi. */}}
+{{- define "podrate.quantities" -}}
+{{- $pairs := list -}}
+{{- range $resource, $quantity := . -}}
+{{- $pairs = append $pairs (printf "%s=%v" $resource $quantity) -}}
+{{- end -}}
+{{- join "," $pairs -}}
+{{- end -}}

@@ -1,0 +1,93 @@
+"""The release as helm changes it: `helm test`, an upgrade from the chart before, and the way back."""
+
+import json
+import os
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from tests.webhook.load import load
+from webhook.api import Api
+
+from .conftest import CHART, NAMESPACE, RELEASE, SYSTEM, Figures
+from .kubectl import Cluster
+
+pytestmark = pytest.mark.usefixtures("release")
+
+# The chart as it was last; `git archive` of its directory. It goes when the next version makes this one the last.
+PREVIOUS = Path(__file__).with_name("chart-0.1.0")
+RATE = 20  # reviews a second: the node, its API server and the tests share two cores
+
+
+def test_helm_test_proves_the_limit(cluster: Cluster, values: list[str]) -> None:
+    _upgrade(cluster, CHART, *values, f"--set=test.namespace={NAMESPACE}")
+    status, said = _helm_test(cluster)
+    assert status == 0, said
+    assert "a bad limit is refused: " in said
+    assert "did you mean 10M?" in said
+    assert 'was given the loader and {"v":1,"egress":10000000}' in said
+    assert "under a limit of 10M" in said
+    # Neither the pods nor what they were allowed stay behind.
+    assert _test_objects(cluster) == []
+
+
+def test_helm_test_fails_where_podrate_does_not_act(cluster: Cluster) -> None:
+    cluster.run(
+        *("helm", "upgrade", RELEASE, str(CHART), "-n", SYSTEM, "--reuse-values", "--wait", "--timeout", "90s"),
+        f"--set=excludedNamespaces={{{NAMESPACE}}}",
+    )
+    status, said = _helm_test(cluster)
+    assert status != 0
+    assert 'podrate test: a pod with podrate.io/egress: "10m" was accepted' in said
+    assert _test_objects(cluster) == []
+
+
+def test_upgrade_and_rollback_fail_no_review(cluster: Cluster, values: list[str], figures: Figures) -> None:
+    """From the chart before to this one, back by `helm rollback`, and here again."""
+    with mock.patch.dict(os.environ, KUBECONFIG=cluster.environment["KUBECONFIG"]):
+        api = Api()
+    _upgrade(cluster, PREVIOUS, *values)
+    assert _chart(cluster) == "podrate-0.1.0"
+    before = _revision(cluster)
+    with load(api, RATE, NAMESPACE) as reviews:
+        _upgrade(cluster, CHART, *values)
+    assert _chart(cluster) != "podrate-0.1.0"
+    assert (reviews.failures, reviews.done > 2 * RATE) == ([], True)
+    figures[f"slowest of {reviews.done} reviews during helm upgrade, s"] = reviews.slowest
+
+    with load(api, RATE, NAMESPACE) as reviews:
+        cluster.run("helm", "rollback", RELEASE, before, "-n", SYSTEM, "--wait", "--timeout", "90s")
+    assert _chart(cluster) == "podrate-0.1.0"
+    assert (reviews.failures, reviews.done > 2 * RATE) == ([], True)
+    figures[f"slowest of {reviews.done} reviews during helm rollback, s"] = reviews.slowest
+    _upgrade(cluster, CHART, *values)
+
+
+def _helm_test(cluster: Cluster) -> tuple[int, str]:
+    """How `helm test` ended, and all that it printed; helm puts the pod's lines in quotes of its own."""
+    done = cluster.run("helm", "test", RELEASE, "-n", SYSTEM, "--timeout", "120s", check=False)
+    return done.returncode, (done.stdout + done.stderr).replace('\\"', '"')
+
+
+def _upgrade(cluster: Cluster, chart: Path, *options: str) -> None:
+    command = ("helm", "upgrade", RELEASE, str(chart), "-n", SYSTEM, "--reset-values", "--wait", "--timeout", "90s")
+    cluster.run(*command, *options)
+
+
+def _chart(cluster: Cluster) -> str:
+    """The chart that made what is there."""
+    labels: dict[str, str] = cluster.get("-n", SYSTEM, "deployment", RELEASE)["metadata"]["labels"]
+    return labels["helm.sh/chart"]
+
+
+def _revision(cluster: Cluster) -> str:
+    (release,) = json.loads(cluster.run("helm", "list", "-n", SYSTEM, "-o", "json").stdout)
+    return str(release["revision"])
+
+
+def _test_objects(cluster: Cluster) -> list[str]:
+    kinds = "pods,roles,rolebindings,serviceaccounts"
+    found = cluster.get("-A", kinds, "-l", "app.kubernetes.io/name=podrate-test")["items"]
+    found += [each for each in cluster.get("pods")["items"] if each["metadata"]["name"].startswith("podrate-test")]
+    return [f"{each['kind']} {each['metadata']['name']}" for each in found]

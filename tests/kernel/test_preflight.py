@@ -1,7 +1,7 @@
 """Each cause for which a pod can't be limited, forced for real: one line, a reason, an exit code, and nothing attached.
 
-Not forced here: a kernel that is really old, or locked down beyond `integrity`, or charges RLIMIT_MEMLOCK. Those lines
-are asked for where the kernel itself says so (`setarch --uname-2.6`).
+Not forced here: a kernel that is really old, or charges RLIMIT_MEMLOCK, or is locked down. What this kernel itself can
+be made to say is asked for (`setarch --uname-2.6`); tests/kernels has the kernels.
 """
 
 import os

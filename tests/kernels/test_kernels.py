@@ -111,6 +111,23 @@ def test_the_injected_sidecar_limits_follows_and_is_replaced(guest: Observed) ->
     assert all(len(one) == len(other) == 1 and one != other for one, other in zip(first, second, strict=True))
 
 
+def test_memory_that_may_not_be_locked(guest: Observed, name: str) -> None:
+    """It counts before Linux 5.11, and then podrate says so (loader.preflight)."""
+    figures = guest.look("memory_lock")
+    if name == "5.10":
+        assert figures["code"] == EXIT_CODES["memlock"]
+        assert "RLIMIT_MEMLOCK is 0 bytes" in figures["error"]
+    else:
+        assert (figures["code"], figures["error"]) == (0, "")
+
+
+def test_a_kernel_that_is_locked_down_limits_as_ever(guest: Observed) -> None:
+    figures = guest.look("locked_down")
+    assert "[confidentiality]" in figures["mode"]
+    assert (figures["code"], figures["error"]) == (0, "")
+    assert LOW < figures["ratio"] < HIGH
+
+
 def test_the_document_says_what_was_observed(guest: Observed, name: str, request: pytest.FixtureRequest) -> None:
     """All but the measured figures, which differ by the run; `make test-kernels` writes it anew."""
     observed = table.row(name, SUITES[name], guest)

@@ -6,6 +6,7 @@ Nothing is judged here. What should come out, test_kernels.py says, where a fail
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -157,6 +158,24 @@ def sidecar(_: Place) -> Figures:
         return {**measured, "changed": changed, "seconds": started, "followed": followed, "ids": ids, "log": node.log()}
 
 
+def memory_lock(place: Place) -> Figures:
+    """Nothing may be locked, and CAP_SYS_RESOURCE, with which libbpf would raise that, is not there."""
+    drop = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource"]
+    argv = [*drop, "sh", "-c", 'ulimit -l 0; exec "$@"', "sh", "podrate", "attach", "--egress", "5M", place.pod]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    podrate("detach", place.pod)
+    return {"code": done.returncode, "error": done.stderr}
+
+
+def locked_down(place: Place) -> Figures:
+    """The kernel locked down as far as it goes. To be the last: nothing unlocks it."""
+    guest.mount("securityfs", "/sys/kernel/security")
+    switch = Path("/sys/kernel/security/lockdown")
+    switch.write_text("confidentiality")
+    with place.limited() as said:
+        return {**said._asdict(), **place.measure(flows=2, seconds=2), "mode": switch.read_text()}
+
+
 OBSERVATIONS: tuple[Callable[[Place], Figures], ...] = (
     command,
     tcp_egress,
@@ -170,6 +189,8 @@ OBSERVATIONS: tuple[Callable[[Place], Figures], ...] = (
     another_program,
     ingress_queue,
     sidecar,
+    memory_lock,
+    locked_down,
 )
 
 

@@ -2,7 +2,7 @@
 # make bench   podrate beside tc, measured here: docs/benchmarks.md and its pictures (root, 15 minutes)
 # make bench-webhook   the webhook beside the floor of its stack: latency and CPU per review (root, a minute)
 # make test    every test: unit, kernel, webhook, and a real Kubernetes cluster (root; the first run builds it)
-# make test-kernels    the kernels part of it, and its table anew in docs/reliability.md (root, 3 minutes)
+# make test-kernels    the kernels part of it, and its table anew in docs/reliability.md (4 minutes)
 # make lint    ruff, mypy, import layers, clang-format
 # make docs    docs/cli.md and docs/podrate.1, made of the commands' parsers; docs/labels.md, of the webhook's answers;
 #              the chart's table of values

@@ -110,7 +110,8 @@ def decode(text: str, where: str = ANNOTATION) -> Limit:
 
     try:
         fields = _parse(text)
-    except (ValueError, RecursionError, StopIteration):
+    # SystemError: before Python 3.12 the scanner has no JSONDecodeError to raise where nobody has imported json.
+    except (ValueError, RecursionError, StopIteration, SystemError):
         raise invalid("not JSON" if text.strip() else "empty") from None
     if not isinstance(fields, dict):
         raise invalid("not a JSON object")

@@ -7,7 +7,7 @@ import os
 from _signal import SIG_BLOCK, SIGIO, SIGTERM, pthread_sigmask, sigtimedwait  # type: ignore[import-not-found]
 
 from bandwidth.invalid import Invalid
-from bandwidth.limit import Limit, decode
+from bandwidth.limit import ANNOTATION, Limit, decode
 from loader.failure import Failure
 from loader.memory import give_back
 
@@ -48,14 +48,21 @@ class Annotation:
 
     def changed(self) -> Limit | None:
         """The limit, if the text is another than last time. Raises Invalid, once for each bad text."""
+        unread = ""
         try:
             with open(self._path) as file:
                 text = file.read(4096)
-        except (OSError, UnicodeDecodeError) as error:
-            text = f"({error})"  # not JSON, so Invalid says it
+        except OSError as error:
+            text = unread = f"can't be read: {error.strerror}"
+        except UnicodeDecodeError:
+            text = unread = "is not UTF-8"
         if text == self._text:
             return None
         self._text = text
+        if unread:
+            raise Invalid(
+                self._path, ANNOTATION, unread, "the file of a downward API volume", '{"v":1,"egress":10000000}'
+            )
         return decode(text)
 
     def wait(self) -> bool:

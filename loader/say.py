@@ -4,8 +4,12 @@ import sys
 
 
 def say(line: str) -> None:
-    """Print a line for a person on stderr."""
-    print(f"podrate: {printable(line)}", file=sys.stderr, flush=True)
+    """Print a line for a person on stderr; if that is closed, nobody wants to know."""
+    if sys.stderr:
+        try:  # noqa: SIM105  contextlib is dear, and the sidecar says things too
+            print(f"podrate: {printable(line)}", file=sys.stderr, flush=True)
+        except OSError:
+            pass
 
 
 def printable(text: str) -> str:

@@ -25,16 +25,20 @@ class State:
         A loader that was killed finds its predecessor's programs attached, and may not look at them (that needs
         CAP_SYS_ADMIN): this is how it knows them from somebody else's.
         """
-        with open(self._owned, "a+") as file:
-            file.writelines(f"{each}\n" for each in program_ids)
-            file.seek(0)
-            return frozenset(int(line) for line in file if line.strip().isdecimal())
+        try:
+            with open(self._owned, errors="replace") as file:
+                # A last line without its end was cut short, and is another program's number.
+                noted = [line for line in file if line.endswith("\n") and line.strip().isdecimal()]
+        except FileNotFoundError:
+            noted = []
+        noted += [f"{each}\n" for each in program_ids]
+        _replace(self._owned, "".join(noted))
+        return frozenset(map(int, noted))
 
     def announce(self, announced: Announced) -> None:
         """Say what is in force. Atomic: a reader sees the old or the new."""
-        with open(self._announced + ".new", "w") as file:
-            print(announced.cgroup, *announced.programs, announced.limit, sep="\n", file=file)
-        os.rename(self._announced + ".new", self._announced)
+        lines = announced.cgroup, *map(str, announced.programs), announced.limit
+        _replace(self._announced, "\n".join(lines) + "\n")
 
     def announced(self) -> Announced | None:
         """What `announce` last said; None if it has not yet, or the file is not ours, which is as good as not yet."""
@@ -44,3 +48,9 @@ class State:
             return Announced(cgroup, tuple(map(int, programs)), limit)
         except (FileNotFoundError, ValueError):
             return None
+
+
+def _replace(path: str, text: str) -> None:
+    with open(path + ".new", "w") as file:
+        file.write(text)
+    os.rename(path + ".new", path)

@@ -7,6 +7,7 @@ would filter the whole machine.
 from __future__ import annotations
 
 import os
+from errno import EACCES, EAGAIN, EEXIST, EPERM, EROFS
 
 from loader.failure import Failure
 
@@ -70,17 +71,39 @@ def find_pod(root: str, uid: str) -> str:
     raise Failure("no-cgroup", f"the cgroup of pod {uid} {what} below {root}", remedy)
 
 
+def of_process(pid: str) -> str:
+    """The cgroup that a process ("self", or a PID) is in. Raises Failure("no-cgroup")."""
+    try:
+        with open(f"/proc/{pid}/cgroup", "rb") as file:
+            path = os.fsdecode(next((line[3:].rstrip(b"\n") for line in file if line.startswith(b"0::")), b"/"))
+    except OSError:
+        raise Failure("no-cgroup", f"there is no process {pid}", "see ps") from None
+    if path.startswith("/.."):
+        what = f"process {pid} is in a cgroup that can't be seen from here, {path}"
+        raise Failure("no-cgroup", what, "run podrate in the host's cgroup namespace")
+    if path.endswith(" (deleted)"):
+        raise Failure("no-cgroup", f"the cgroup of process {pid} has been removed", "start anew, in one that is there")
+    return mount_point() + path.rstrip("/")
+
+
+_WHY_NOT_MADE = {
+    **dict.fromkeys((EACCES, EPERM), ("permission", "run as root")),
+    EROFS: ("permission", "run podrate where the cgroup2 mount is writable: sudo, docker run --privileged"),
+    EAGAIN: ("no-cgroup", "raise cgroup.max.descendants and cgroup.max.depth of the cgroups above"),
+    EEXIST: ("no-cgroup", "try again, or remove it: rmdir"),
+}
+
+
 class TransientCgroup:
     """A new cgroup below this process's own, removed on exit unless something still runs in it."""
 
     def __init__(self, name: str) -> None:
-        with open("/proc/self/cgroup") as file:
-            own = next((line[3:].strip() for line in file if line.startswith("0::")), "/")
-        self.path = os.path.join(mount_point() + own.rstrip("/"), name)
+        self.path = os.path.join(of_process("self"), name)
         try:
             os.mkdir(self.path)
         except OSError as error:
-            raise Failure("permission", f"{self.path} can't be made: {error.strerror}", "run as root") from None
+            reason, remedy = _WHY_NOT_MADE.get(error.errno or 0, ("no-cgroup", "try again"))
+            raise Failure(reason, f"{self.path} can't be made: {error.strerror}", remedy) from None
 
     def enter(self) -> None:
         """Move this process in."""

@@ -6,6 +6,7 @@ from bandwidth.duration import parse_duration
 from loader.failure import RUN_EXIT_CODE, Failure
 from loader.options import add_queue, add_rates, asked, limit
 from loader.parser import Declare, Run
+from loader.table import SORTS
 
 EXAMPLES = """\
 examples:
@@ -29,10 +30,12 @@ found). One run may stand inside another: each limit applies.
 examples:
   podrate run --egress 10M -- curl -T backup.tar ftp://example.com/
   podrate run --bandwidth 2M -- bash                    # a shell, and all that is started from it
-  podrate run --ingress 50M -- apt-get upgrade
+  podrate run --ingress 50M --stats -- apt-get upgrade  # and see what it uses of it
 """
     add_rates(parser)
     add_queue(parser)
+    stats = "show on stderr what passes, each second on a terminal, and a summary when the command has ended"
+    parser.add_argument("--stats", action="store_true", help=stats)
     parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command and its arguments")
 
     def work(options: argparse.Namespace) -> int:
@@ -42,7 +45,7 @@ examples:
             options.argv.pop(0)
         if not options.argv:
             raise Failure("usage", "run needs a COMMAND", "podrate run --egress 10M -- curl http://example.com")
-        return run(options.argv, limit(options))
+        return run(options.argv, limit(options), stats=options.stats)
 
     return work
 
@@ -148,6 +151,64 @@ examples:
     return work
 
 
+def _top(parser: argparse.ArgumentParser) -> Run:
+    parser.description = """\
+Watch every limited cgroup of this machine.
+
+A table that stays up to date: what passes, the limit, how much of it is used, for how much of the time senders are held
+back, and what is dropped. Keys sort it, arrows scroll, q or Ctrl-C ends it. Where the output is no terminal, lines of
+fields with tabs between them.
+"""
+    parser.epilog = """\
+examples:
+  podrate top
+  podrate top --sort throttled --every 5s
+  ssh node1 podrate top --count 10 | sort -t "$(printf '\\t')" -k 7
+"""
+    parser.add_argument("--sort", metavar="COLUMN", choices=SORTS, default="use", help=f"by {', '.join(SORTS)}")
+    parser.add_argument("--every", metavar="TIME", default="1s", help="between two looks: 1ms to 10s")
+    parser.add_argument("--count", metavar="N", type=_count, help="end after N looks, and print plain lines")
+    parser.add_argument("--json", action="store_true", help="a line a look: a list of objects, as of podrate status")
+
+    def work(options: argparse.Namespace) -> int:
+        from loader.top import top
+
+        every = parse_duration(options.every, "--every") / 1e9
+        return top(every=every, sort=options.sort, count=options.count, as_json=options.json)
+
+    return work
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000_000:
+        raise argparse.ArgumentTypeError(f"{text!a} is no number of looks; 1 or more, for example 10")
+    return int(text)
+
+
+def _doctor(parser: argparse.ArgumentParser) -> Run:
+    parser.description = """\
+Say what works on this machine and what does not.
+
+Each thing in a line, with the remedy: ok; FAIL, and then nothing can be limited here; or less, where podrate does
+without it. Nothing is left behind. The exit code is that of the first FAIL, or 0.
+"""
+    parser.epilog = """\
+examples:
+  podrate doctor
+  podrate doctor --json | jq '.[] | select(.ok | not)'
+"""
+    parser.add_argument(
+        "--json", action="store_true", help="a list of objects: check, needed, ok, reason, what, remedy"
+    )
+
+    def work(options: argparse.Namespace) -> int:
+        from loader.doctor import doctor
+
+        return doctor(as_json=options.json)
+
+    return work
+
+
 def _completion(parser: argparse.ArgumentParser) -> Run:
     parser.description = """\
 Print the completion of a shell.
@@ -202,6 +263,8 @@ COMMANDS: dict[str, Declare] = {
     "set": _set,
     "detach": _detach,
     "status": _status,
+    "top": _top,
+    "doctor": _doctor,
     "completion": _completion,
     "man": _man,
 }

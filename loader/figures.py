@@ -15,7 +15,7 @@ def scaled(value: float) -> str:
 
 def percent(share: float) -> str:
     """A share of 1 as whole percent; what is there at all is not 0."""
-    return "under 1 %" if 0 < share < 0.005 else f"{share * 100:.0f} %"
+    return "<1 %" if 0 < share < 0.005 else f"{share * 100:.0f} %"
 
 
 def seconds(value: float) -> str:

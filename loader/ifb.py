@@ -86,13 +86,15 @@ class Measured(NamedTuple):
 class Ifb:
     """The queue of the network namespace that the thread is in when it is opened. A context manager.
 
+    devices:  where what is queued arrives; None is those that a default route leads to
+
     Needs CAP_NET_ADMIN there. Raises Failure("queue").
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, devices: list[str] | None = None) -> None:
         self._name = name
         self._socket = c_void_p(core.nl_socket_alloc())
-        self._devices = _default_devices()
+        self._devices = _default_devices() if devices is None else devices
         check(core.nl_connect(self._socket, _NETLINK_ROUTE), "a netlink socket can't be opened")
 
     def put(self, rate: int) -> None:

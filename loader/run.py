@@ -13,6 +13,7 @@ from loader.cgroup import TransientCgroup
 from loader.failure import RUN_EXIT_CODE
 from loader.say import say
 from loader.shaper import Shaper
+from loader.stats import EVERY, Stats
 
 _FORWARDED = {
     signal.SIGHUP,
@@ -25,10 +26,11 @@ _FORWARDED = {
     signal.SIGWINCH,
     signal.SIGALRM,
 }
+_AWAITED = _FORWARDED | {signal.SIGCHLD}
 _SI_KERNEL = 0x80  # siginfo: the terminal sent it, to the whole foreground group, so the command has it already
 
 
-def run(command: list[str], limit: Limit) -> int:
+def run(command: list[str], limit: Limit, *, stats: bool = False) -> int:
     """Run a command under a limit; returns its exit status, or dies of the signal that it died of.
 
     Signals sent to us go to it. Raises Failure before it starts. 126 and 127 as in env(1): the command can't be
@@ -36,9 +38,9 @@ def run(command: list[str], limit: Limit) -> int:
     it has ended.
     """
     # Before anything is made: a signal that comes early is the command's too, and must not leave a cgroup behind.
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD})
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
     try:
-        status = _run(command, limit, previous)
+        status = _run(command, limit, previous, stats)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
     if os.WIFSIGNALED(status):
@@ -46,7 +48,7 @@ def run(command: list[str], limit: Limit) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def _run(command: list[str], limit: Limit, previous: set[int | signal.Signals]) -> int:
+def _run(command: list[str], limit: Limit, previous: set[int | signal.Signals], stats: bool) -> int:
     """The command's wait status, or that of an exit with 125 to 127; `previous` is the signal mask that it gets."""
     # Random: two process ids of different PID namespaces may be the same.
     name = f"podrate-run-{os.getpid()}-{os.urandom(4).hex()}"
@@ -75,7 +77,10 @@ def _run(command: list[str], limit: Limit, previous: set[int | signal.Signals]) 
         except subprocess.SubprocessError as error:
             say(f"{cgroup.path} can't be entered: {error}")
             return RUN_EXIT_CODE << 8
-        status = _wait(child.pid)
+        shown = Stats(shaper.buckets) if stats else None
+        status = _wait(child.pid, shown)
+        if shown:
+            shown.summary()
         child.returncode = status  # we have reaped it ourselves
         if left := cgroup.processes():
             say(f"{len(left)} process(es) of the command still run; they stay limited in {cgroup.path}")
@@ -96,10 +101,14 @@ def _queue(limit: Limit) -> Iterator[None]:
         queue.put(None)
 
 
-def _wait(pid: int) -> int:
+def _wait(pid: int, stats: "Stats | None") -> int:
     """Forward signals to `pid` until it ends, and stop when it stops (the shell's job control); its wait status."""
     while True:
-        info = signal.sigwaitinfo(_FORWARDED | {signal.SIGCHLD})
+        info = signal.sigtimedwait(_AWAITED, EVERY) if stats else signal.sigwaitinfo(_AWAITED)
+        if info is None:
+            if stats:
+                stats.live()
+            continue
         if info.si_signo != signal.SIGCHLD:
             if info.si_code != _SI_KERNEL:
                 with contextlib.suppress(ProcessLookupError):
@@ -107,6 +116,8 @@ def _wait(pid: int) -> int:
             continue
         done, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
         if done and os.WIFSTOPPED(status):
+            if stats:
+                stats.clear()
             os.kill(os.getpid(), signal.SIGSTOP)
         elif done:
             return status

@@ -26,13 +26,7 @@ def status(cgroup: str | None, *, sample: float, as_json: bool) -> int:
         if sample and found:
             time.sleep(sample)
             found = watch.look()
-        described = []
-        for each in found:
-            try:
-                described.append(describe(each, sampled=sample > 0))
-            except Failure as failure:
-                if failure.reason != "no-cgroup":  # removed while we looked
-                    raise
+        described = describe_all(found, sampled=sample > 0)
     if as_json:
         print(json.dumps(described, indent=2))
         return 0
@@ -40,7 +34,19 @@ def status(cgroup: str | None, *, sample: float, as_json: bool) -> int:
     return 0
 
 
-def describe(seen: Seen, *, sampled: bool) -> dict[str, Any]:
+def describe_all(found: list[Seen], *, sampled: bool) -> list[dict[str, Any]]:
+    """What --json says of a look; without the cgroups that have been removed since."""
+    described = []
+    for each in found:
+        try:
+            described.append(_describe(each, sampled=sampled))
+        except Failure as failure:
+            if failure.reason != "no-cgroup":
+                raise
+    return described
+
+
+def _describe(seen: Seen, *, sampled: bool) -> dict[str, Any]:
     """What `podrate status --json` says of one cgroup: bit/s (null: no limit), wire bytes, packets, nanoseconds.
 
     parts:   each part of the shaper (loader.parts): active; off, because this kernel was known not to have it; or

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from loader import pods
-from loader.cgroup import find_pod, mount_point
+from loader.cgroup import find_pod, mount_point, of_process
 from loader.failure import Failure
 
 _UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}")
@@ -23,7 +23,7 @@ def resolve(target: str) -> str:
     if target.startswith(("/", ".")) or os.path.isfile(os.path.join(target, "cgroup.procs")):
         return _checked(target, target)
     if target.isascii() and target.isdecimal():
-        return _checked(_of_process(int(target)), f"the cgroup of process {target}")
+        return _checked(of_process(target), f"the cgroup of process {target}")
     if _UID.fullmatch(target):
         return _of_uid(target)
     if target.count("/") == 1:
@@ -57,21 +57,6 @@ def _checked(path: str, shown: str) -> str:
     if not os.path.exists(os.path.join(real, "cgroup.events")):  # v1 has none
         raise Failure("no-cgroup", f"{shown} is a cgroup of version 1; version 2 is mounted at {mount}", _REMEDY)
     return real
-
-
-def _of_process(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/cgroup", "rb") as file:
-            own = next((line[3:].rstrip(b"\n") for line in file if line.startswith(b"0::")), b"")
-    except OSError:
-        raise Failure("no-cgroup", f"there is no process {pid}", _REMEDY) from None
-    path = os.fsdecode(own)
-    if path.startswith("/.."):
-        what = f"process {pid} is in a cgroup that can't be seen from here, {path}"
-        raise Failure("no-cgroup", what, "run podrate in the host's cgroup namespace")
-    if path.endswith(" (deleted)"):
-        raise Failure("no-cgroup", f"the cgroup of process {pid} has been removed", _REMEDY)
-    return mount_point() + path
 
 
 def _of_uid(uid: str) -> str:

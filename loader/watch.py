@@ -1,7 +1,7 @@
 """The limited cgroups of this machine, found anew at each look and kept open in between. Needs CAP_SYS_ADMIN."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -32,10 +32,12 @@ class Watch:
     """Look as often as you like; the first look has no flows worth reading.
 
     cgroup:  only this one and those above it, whose limits apply to it too; else every one of this machine
+    report:  is told in a line of a shaper that can't be read, once
     """
 
-    def __init__(self, cgroup: str | None = None) -> None:
+    def __init__(self, cgroup: str | None = None, *, report: Callable[[str], None] = say) -> None:
         self._cgroup = cgroup
+        self._report = report
         self._mount = mount_point()
         self._known: dict[str, _Known] = {}
         self._unreadable: set[str] = set()
@@ -53,7 +55,7 @@ class Watch:
                     raise
                 if directory not in self._unreadable:  # no reason to say nothing of the others
                     self._unreadable.add(directory)
-                    say(str(failure))
+                    self._report(str(failure))
                 continue
             if known:
                 title = pods.title(directory, names)

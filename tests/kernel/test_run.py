@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,23 +12,32 @@ from pathlib import Path
 
 import pytest
 
-from bench.cgroup import cgroup2_mount
+from bench.cgroup import Cgroup, cgroup2_mount
 from bench.lab import Lab
-from tests.kernel.conftest import ROOT, Podrate
+from loader.failure import RUN_EXIT_CODE
+from tests.kernel.conftest import ROOT, Podrate, in_a_mount_namespace
+from tests.kernel.terminal import Terminal
 
 LIMITED = [sys.executable, "-m", "loader", "run", "--egress"]
 RUN = [*LIMITED, "10M", "--"]
 
 
-def transient() -> set[Path]:
-    return set(cgroup2_mount().glob("podrate-run-*"))
-
-
 @pytest.fixture(autouse=True)
-def _leaves_nothing() -> Iterator[None]:
-    before = transient()
-    yield
-    assert transient() <= before
+def home() -> Iterator[Path]:
+    """Each test from a cgroup of its own, where what it leaves behind shows and nobody else's does."""
+    pid = str(os.getpid())
+    was = cgroup2_mount() / own_cgroup(pid)
+    with Cgroup("run") as home:
+        (home.path / "cgroup.procs").write_text(pid)
+        try:
+            yield home.path
+        finally:
+            (was / "cgroup.procs").write_text(pid)
+        assert list(home.path.rglob("podrate-run-*")) == []
+
+
+def own_cgroup(pid: str) -> str:
+    return Path(f"/proc/{pid}/cgroup").read_text().partition("0::/")[2].strip()
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 125, 255])
@@ -144,7 +154,7 @@ except TimeoutError:
 def test_what_the_command_leaves_running_stays_limited(podrate: Podrate) -> None:
     done = podrate("run", "--egress", "10M", "--", "sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!")
     pid = int(done.stdout)
-    cgroup = cgroup2_mount() / Path(f"/proc/{pid}/cgroup").read_text().partition("0::/")[2].strip()
+    cgroup = cgroup2_mount() / own_cgroup(str(pid))
     try:
         assert f"1 process(es) of the command still run; they stay limited in {cgroup}" in done.stderr
         (status,) = json.loads(podrate("status", "--sample", "0", "--json", str(cgroup)).stdout)
@@ -154,3 +164,85 @@ def test_what_the_command_leaves_running_stays_limited(podrate: Podrate) -> None
         while (cgroup / "cgroup.procs").read_text():
             time.sleep(0.01)
         cgroup.rmdir()
+
+
+def test_a_cgroup_that_can_not_be_made_says_why(podrate: Podrate, home: Path) -> None:
+    (home / "cgroup.max.descendants").write_text("0")
+    code, line = podrate.error("run", "--egress", "10M", "--", "true")
+    assert (code, "no-cgroup: " in line, "raise cgroup.max.descendants" in line) == (RUN_EXIT_CODE, True, True)
+    (home / "cgroup.max.descendants").write_text("max")
+    prefix = in_a_mount_namespace(f"mount -o remount,bind,ro {cgroup2_mount()}")
+    code, line = podrate.error("run", "--egress", "10M", "--", "true", prefix=prefix)
+    assert (code, "permission: " in line, "writable" in line) == (RUN_EXIT_CODE, True, True)
+
+
+def test_stats_sum_up_what_passed(lab: Lab) -> None:
+    server = lab.peer.popen(["iperf3", "-s", "-1"])
+    time.sleep(0.3)
+    client = ["iperf3", "-c", lab.peer.v4, "-t", "2", "-P", "4"]
+    argv = lab.pod.command(["env", f"PYTHONPATH={ROOT}", *LIMITED, "20M", "--stats", "--", *client])
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    server.wait(5)
+    assert "iperf Done." in done.stdout
+    egress, ingress = done.stderr.splitlines()
+    figures = re.fullmatch(
+        r"podrate: egress (\S+)MB in (\S+) s, (\S+)Mbit/s on average; (\d+) packets passed, \d+ dropped, \d+ marked;"
+        r" throttled (\d+) % of the time",
+        egress,
+    )
+    assert figures, egress
+    megabytes, took, rate, _, throttled = map(float, figures.groups())
+    assert rate == pytest.approx(megabytes * 8 / took, rel=0.05)
+    assert 14 < rate < 22
+    assert throttled > 50
+    assert ingress.startswith("podrate: ingress ")
+
+
+def test_stats_change_nothing_for_the_command(podrate: Podrate) -> None:
+    done = podrate("run", "--egress", "10M", "--stats", "--", "sh", "-c", "echo out; kill -TERM $$")
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "out\n")
+    assert len(done.stderr.splitlines()) == 2
+    done = podrate("run", "--egress", "10M", "--stats", "--", "true", prefix=("sh", "-c", 'exec "$@" 2>&-', "sh"))
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_stats_are_a_live_line_on_a_terminal() -> None:
+    script = "sleep 2.5; echo done; exit 3"
+    with Terminal([*LIMITED, "10M", "--stats", "--", "sh", "-c", script]) as terminal:
+        terminal.until("podrate: egress 0bit/s of 10M, 0 % throttled; ingress 0bit/s")
+        assert terminal.wait() == 3
+        terminal.until("podrate: ingress 0B in 2.")
+        assert [line for line in terminal.lines if line.startswith("podrate: egress 0B in 2.")]
+        assert sum("of 10M" in line for line in terminal.lines) == 1, "drawn in place"
+
+
+@pytest.mark.parametrize("stats", [[], ["--stats"]])
+def test_job_control_in_a_real_shell(stats: list[str]) -> None:
+    """Ctrl-Z, jobs, fg, Ctrl-C: of bash's interactive kind."""
+    argv = " ".join(
+        [*LIMITED, "10M", *stats, "--", "sh", "-c", "'trap \"echo g$((1))t; exit 9\" INT; while :; do sleep 0.1; done'"]
+    )
+    with Terminal(["bash", "--norc", "--noprofile", "-i"], columns=140, PS1="prompt> ") as terminal:
+        terminal.until("prompt>")
+        terminal.press(argv + "\n")
+        terminal.read(1.5)
+        terminal.press("\x1a")
+        terminal.until("Stopped")
+        terminal.press("jobs -l; echo in the $((6 * 7)) shell\n")
+        terminal.until("in the 42 shell")
+        terminal.press("fg\n")
+        terminal.read(0.5)
+        terminal.press("\x03")
+        terminal.until("g1t")
+        terminal.press("echo status $?; exit\n")
+        terminal.until("status 9")
+
+
+def test_a_background_job_draws_no_line() -> None:
+    with Terminal(["bash", "--norc", "--noprofile", "-i"], columns=140, PS1="prompt> ") as terminal:
+        terminal.until("prompt>")
+        terminal.press(" ".join([*LIMITED, "10M", "--stats", "--", "sleep", "2.5"]) + " & \n")
+        terminal.read(2)
+        assert "of 10M" not in "\n".join(terminal.lines)
+        terminal.press("wait; exit\n")
+        terminal.until("podrate: ingress")

@@ -39,7 +39,7 @@ def test_scaled_is_right_to_three_digits_and_short(value: float) -> None:
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(0, "0 %"), (0.0001, "under 1 %"), (0.005, "0 %"), (0.38, "38 %"), (1, "100 %"), (1.25, "125 %")],
+    [(0, "0 %"), (0.0001, "<1 %"), (0.005, "0 %"), (0.38, "38 %"), (1, "100 %"), (1.25, "125 %")],
 )
 def test_percent(share: float, text: str) -> None:
     assert percent(share) == text

@@ -17,10 +17,10 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import ip_address
-from types import TracebackType
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
 from loader import bpf, shaper
+from loader.lean import Resource
 from loader.namespace import entered, network_namespaces, processes
 
 OBJECT = os.path.join(os.path.dirname(shaper.OBJECT), "adopt.bpf.o")
@@ -55,7 +55,7 @@ class Census(NamedTuple):
     adopted: int  # of these, those that now have pace and callback
 
 
-class Adopter:
+class Adopter(Resource):
     """What adopts and releases connections. Make it ready before the attachment: from there on they lose packets.
 
     A BPF iterator where the kernel has what it needs (6.12, CAP_PERFMON); else, or if not `iterator`, each process's
@@ -95,14 +95,6 @@ class Adopter:
         """Unload the iterator."""
         if self._object is not None:
             self._object.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _pace(egress: int | None, busy: int, percent: int) -> int:

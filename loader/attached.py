@@ -1,16 +1,16 @@
 """Shapers that are attached to cgroups, whoever attached them; and what else is there. Needs CAP_SYS_ADMIN."""
 
 from errno import ENOENT
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from loader import bpf
 from loader.bucket import Buckets
 from loader.failure import Failure
+from loader.lean import Resource
 from loader.shaper import HOOKS, OpenCgroup
 
 
-class Attached:
+class Attached(Resource):
     """Our programs as found on a cgroup, of this version or of another.
 
     exclusive:  attached so that no other program can stand beside them, and none below (bpf.EXCLUSIVE)
@@ -41,14 +41,6 @@ class Attached:
             program.close()
         if self._buckets is not None:
             self._buckets.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Other(NamedTuple):

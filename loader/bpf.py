@@ -12,12 +12,11 @@ import struct
 from ctypes import byref, c_uint32
 from errno import EINVAL
 
-from loader.lean import NamedTuple
+from loader.lean import NamedTuple, Resource
 from loader.libbpf import MapInfo, OpenOptions, ProgramInfo, TestRunOptions, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
 # enum bpf_attach_type and attach flags of linux/bpf.h
@@ -67,22 +66,7 @@ def libbpf_version() -> str:
     return f"{lib.libbpf_major_version()}.{lib.libbpf_minor_version()}"
 
 
-class _Resource:
-    """What holds something of the kernel's, until close() or the end of a `with`."""
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class _Descriptor(_Resource):
+class _Descriptor(Resource):
     """A file descriptor, `fd`; closed only if it is ours, and not a loaded object's."""
 
     def __init__(self, fd: int, owned: bool) -> None:
@@ -169,7 +153,7 @@ def _object_info(fd: int, info: ctypes.Structure) -> None:
     _check(lib.bpf_obj_get_info_by_fd(fd, byref(info), byref(size)), "read a BPF object's info")
 
 
-class Object(_Resource):
+class Object(Resource):
     """What the kernel holds of an object: maps and programs live while it is open or something refers to them."""
 
     def __init__(self, handle: int) -> None:

@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import byref, c_void_p
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from loader.failure import Failure
+from loader.lean import Resource
 from loader.libnl import (
     NLE_EXIST,
     NLE_NODEV,
@@ -83,7 +83,7 @@ class Measured(NamedTuple):
     packets: int
 
 
-class Ifb:
+class Ifb(Resource):
     """The queue of the network namespace that the thread is in when it is opened. A context manager.
 
     devices:  where what is queued arrives; None is those that a default route leads to
@@ -249,14 +249,6 @@ class Ifb:
     def close(self) -> None:
         """Close the netlink socket. The queue stays."""
         core.nl_socket_free(self._socket)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _default_devices() -> list[str]:

@@ -1,4 +1,5 @@
-"""What the resident process does without `typing` for: to import that takes 1.9 MB, and one of us sits in each pod.
+"""What the resident process does without `typing` for, and `contextlib`: to import the first takes 1.9 MB, and one of
+us sits in each pod.
 
 Modules on its path (tests/unit/test_lean.py lists what they import) annotate freely, under
 
@@ -8,11 +9,15 @@ Modules on its path (tests/unit/test_lean.py lists what they import) annotate fr
 and make their records of the NamedTuple below.
 """
 
+from __future__ import annotations
+
 from _operator import itemgetter  # `operator` is the same and more of it, in Python
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import TracebackType
     from typing import NamedTuple as NamedTuple
+    from typing import Self
 else:
 
     class NamedTuple(tuple):
@@ -40,3 +45,19 @@ else:
 
         def __repr__(self):
             return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._asdict().items())})"
+
+
+class Resource:
+    """What holds something of the kernel's, until close() or the end of a `with`: contextlib.closing, as a base."""
+
+    def close(self) -> None:
+        """Let go of it."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -8,12 +8,12 @@ from errno import ENODEV, ENOENT
 from loader import bpf
 from loader.bucket import Buckets
 from loader.failure import Failure
+from loader.lean import Resource
 from loader.parts import EXCHANGE, available
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Self
 
 _BUILD = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bpf", "build")
 OBJECT = os.path.join(_BUILD, "shaper.bpf.o")
@@ -30,7 +30,7 @@ HOOKS = {
 CAPABILITIES = {"CAP_BPF": 39, "CAP_NET_ADMIN": 12}
 
 
-class Shaper:
+class Shaper(Resource):
     """A loaded shaper, to be attached to one cgroup.
 
     without: parts (loader.parts) that it shall do without, as on a kernel that does not have them.
@@ -80,14 +80,6 @@ class Shaper:
     def close(self) -> None:
         """Close our descriptors. An attached shaper keeps limiting."""
         self._object.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def attached_ids(cgroup: str) -> tuple[tuple[int, ...], ...]:

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from loader import pods
 from loader.attached import Attached, find_attached
 from loader.cgroup import mount_point
 from loader.failure import Failure
+from loader.lean import Resource
 from loader.meter import Flow, Meter
 from loader.say import say
 from loader.shaper import attached_ids
@@ -28,7 +28,7 @@ class _Known(NamedTuple):
     meter: Meter
 
 
-class Watch:
+class Watch(Resource):
     """Look as often as you like; the first look has no flows worth reading.
 
     cgroup:  only this one and those above it, whose limits apply to it too; else every one of this machine
@@ -93,11 +93,7 @@ class Watch:
         self._known[directory] = known
         return known
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close what is open of them. The limits stay."""
         for each in self._known.values():
             each.attached.close()

@@ -1,15 +1,11 @@
 """podrate doctor: what works on this machine and what does not, each in a line, with the remedy."""
 
-import ctypes
 import json
-import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from loader.failure import Failure
 from loader.say import printable
-
-_CLONE_NEWNET = 0x40000000  # linux/sched.h
 
 
 class Finding(NamedTuple):
@@ -85,9 +81,9 @@ def _adoption() -> Failure | None:
 
 def _capabilities() -> Failure | None:
     """CAP_SYS_ADMIN opens programs by their ids (bpf(2), BPF_PROG_GET_FD_BY_ID)."""
-    with open("/proc/self/status") as file:
-        effective = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
-    if effective >> 21 & 1:
+    from loader.preflight import CAP_SYS_ADMIN, effective_capabilities
+
+    if effective_capabilities() >> CAP_SYS_ADMIN & 1:
         return None
     what = "this process lacks CAP_SYS_ADMIN, so that status, top, set and detach find nothing"
     return Failure("permission", what, "run as root")
@@ -95,10 +91,13 @@ def _capabilities() -> Failure | None:
 
 def _queue() -> Failure | None:
     """Made for real, in a network namespace that ends with this process."""
+    from loader.namespace import enter_new
+
     try:
-        if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) < 0:
-            error = os.strerror(ctypes.get_errno())
-            return Failure("queue", f"no network namespace can be made to try it in: {error}", "run as root")
+        enter_new()
+    except OSError as error:
+        return Failure("queue", f"no network namespace can be made to try it in: {error.strerror}", "run as root")
+    try:
         from loader.ifb import Ifb
 
         with Ifb("podrate-doctor", ["lo"]) as ifb:  # what a new namespace has

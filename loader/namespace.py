@@ -48,6 +48,13 @@ def entered(namespace: int) -> Iterator[None]:
         os.close(own)
 
 
+def enter_new() -> None:
+    """This thread in a network namespace of its own, for good. Raises OSError; needs CAP_SYS_ADMIN."""
+    if _libc.unshare(_CLONE_NEWNET) < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
 def _setns(namespace: int) -> None:
     if _libc.setns(namespace, _CLONE_NEWNET) < 0:
         raise OSError(ctypes.get_errno(), "a network namespace can't be entered")

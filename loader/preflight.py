@@ -21,7 +21,7 @@ from loader.shaper import CAPABILITIES, HOOKS, Shaper
 OLDEST = (5, 10)  # Linux, for cgroup_skb programs as ours and sock_ops' header callbacks
 _MEMCG = (5, 11)  # from here on BPF's memory is the memory cgroup's, not RLIMIT_MEMLOCK's
 _INITIAL_USER_NAMESPACE = "user:[4026531837]"  # PROC_USER_INIT_INO of linux/proc_ns.h
-_CAP_SYS_ADMIN, _CAP_SYS_RESOURCE = 21, 24
+CAP_SYS_ADMIN, _CAP_SYS_RESOURCE = 21, 24  # linux/capability.h
 _SECCOMP_FILTER = "2"  # proc(5), Seccomp
 
 
@@ -70,8 +70,8 @@ def user_namespace() -> Failure | None:
 
 def capabilities() -> Failure | None:
     """What loading and attaching take: CAP_BPF (or CAP_SYS_ADMIN) and CAP_NET_ADMIN."""
-    effective = _effective()
-    if effective >> _CAP_SYS_ADMIN & 1:
+    effective = effective_capabilities()
+    if effective >> CAP_SYS_ADMIN & 1:
         effective |= 1 << CAPABILITIES["CAP_BPF"]
     missing = [name for name, bit in CAPABILITIES.items() if not effective >> bit & 1]
     if not missing:
@@ -99,7 +99,7 @@ def system_call() -> Failure | None:
 def memory_lock() -> Failure | None:
     """Before 5.11 BPF's memory counts against RLIMIT_MEMLOCK, all of a user's together; libbpf raises it if it may."""
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if _release() >= _MEMCG or soft == resource.RLIM_INFINITY or _effective() >> _CAP_SYS_RESOURCE & 1:
+    if _release() >= _MEMCG or soft == resource.RLIM_INFINITY or effective_capabilities() >> _CAP_SYS_RESOURCE & 1:
         return None
     remedy = "raise it (LimitMEMLOCK=infinity in the runtime's systemd unit), add CAP_SYS_RESOURCE, or use Linux 5.11"
     return Failure("memlock", f"RLIMIT_MEMLOCK is {soft} bytes, for all BPF of this user together", remedy)
@@ -175,7 +175,8 @@ def _status(key: str) -> str:
         return next((line.split()[1] for line in file if line.startswith(key + ":")), "")
 
 
-def _effective() -> int:
+def effective_capabilities() -> int:
+    """Those that this process has in effect: bits of linux/capability.h."""
     return int(_status("CapEff"), 16)
 
 

@@ -8,7 +8,7 @@ from bandwidth.invalid import Invalid
 from bandwidth.keys import PREFIX, Asked
 from bandwidth.policy import namespace_rules
 from webhook.decision import Decision, Reason, Refusal, Result
-from webhook.request import BadRequest, json_type, optional, required
+from webhook.request import an_object, optional, required
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
 
@@ -53,9 +53,7 @@ def applied(raw: object, old: object | None) -> Decision:
 
 
 def _parsed(raw: object, where: str) -> Namespace:
-    if not isinstance(raw, dict):
-        raise BadRequest(f"{where} must be an object, not {json_type(raw)}")
-    metadata = required(raw, "metadata", dict, where)
+    metadata = required(an_object(raw, where), "metadata", dict, where)
     name = optional(metadata, "name", str, f"{where}.metadata") or "(to be named)"
     labels, annotations = (optional(metadata, key, dict, f"{where}.metadata") for key in ("labels", "annotations"))
     return Namespace(name, labels or {}, annotations or {})

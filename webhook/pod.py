@@ -3,7 +3,7 @@
 from typing import Any
 
 from bandwidth.invalid import quote
-from webhook.request import BadRequest, json_type, optional, required
+from webhook.request import BadRequest, an_object, json_type, optional, required
 
 MIRROR = "kubernetes.io/config.mirror"
 _OS = "kubernetes.io/os"
@@ -18,8 +18,7 @@ class Pod:
     """
 
     def __init__(self, raw: object, where: str, path: str = "") -> None:
-        if not isinstance(raw, dict):
-            raise BadRequest(f"{where} must be an object, not {json_type(raw)}")
+        raw = an_object(raw, where)
         self.where = where
         self.path = path
         if path:  # a template may do without
@@ -63,6 +62,6 @@ class Pod:
     def _objects(self, key: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = optional(self.spec, key, list, f"{self.where}.spec") or []
         for index, item in enumerate(found):
-            if not isinstance(item, dict):
-                raise BadRequest(f"{self.where}.spec.{key}[{index}] must be an object, not {json_type(item)}")
+            if not isinstance(item, dict):  # asked here: its path is not worth writing for each that is
+                an_object(item, f"{self.where}.spec.{key}[{index}]")
         return found

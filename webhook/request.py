@@ -48,6 +48,13 @@ _JSON_TYPES = {dict: "an object", list: "a list", str: "a string", bool: "a bool
 _T = TypeVar("_T")
 
 
+def an_object(value: object, where: str) -> dict[str, Any]:
+    """`value`, which must be a JSON object; `where` is its path in the review. Raises BadRequest."""
+    if not isinstance(value, dict):
+        raise BadRequest(f"{where} must be an object, not {json_type(value)}")
+    return value
+
+
 def required(parent: Mapping[str, Any], key: str, kind: type[_T], where: str = "") -> _T:
     """parent[key], which must be of `kind`. `where` is the parent's path in the review. Raises BadRequest."""
     value = parent.get(key)

@@ -4,7 +4,7 @@ from bandwidth.keys import BANDWIDTH, PREFIX
 from webhook.decision import Decision, Reason, Refusal, Result
 from webhook.patch import refuse_mounts
 from webhook.pod import Pod
-from webhook.request import BadRequest, json_type, optional
+from webhook.request import an_object, optional
 from webhook.sidecar import is_loader
 
 
@@ -20,9 +20,7 @@ def bound(binding: object) -> Decision:
 
     Raises Refusal for a key of ours: the pod would carry it unseen.
     """
-    if not isinstance(binding, dict):
-        raise BadRequest(f"request.object must be an object, not {json_type(binding)}")
-    metadata = optional(binding, "metadata", dict, "request.object") or {}
+    metadata = optional(an_object(binding, "request.object"), "metadata", dict, "request.object") or {}
     for place in ("labels", "annotations"):
         for key, value in (optional(metadata, place, dict, "request.object.metadata") or {}).items():
             if key.startswith(PREFIX):

@@ -9,7 +9,7 @@ from webhook.decision import Decision, Reason, Result
 from webhook.namespace import Namespace
 from webhook.pod import Pod
 from webhook.pods import created
-from webhook.request import BadRequest, json_type
+from webhook.request import an_object
 from webhook.sidecar import Settings
 
 _TEMPLATE = ("spec", "template")
@@ -40,9 +40,7 @@ def applied(
 
 def _at(raw: object, path: Sequence[str], where: str) -> object:
     for key in path:
-        if not isinstance(raw, dict):
-            raise BadRequest(f"{where} must be an object, not {json_type(raw)}")
-        raw, where = raw.get(key), f"{where}.{key}"
+        raw, where = an_object(raw, where).get(key), f"{where}.{key}"
     return raw
 
 

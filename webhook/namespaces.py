@@ -16,12 +16,12 @@ from typing import Any, Protocol
 from bandwidth.keys import PREFIX
 from webhook import log
 from webhook.api import Api
+from webhook.backoff import waits
 from webhook.namespace import ENFORCE, Namespace
 from webhook.unavailable import Gone, NotFound, Unavailable
 
 COLLECTION = "/api/v1/namespaces"
 _DIRECT = 2.0  # seconds: the API server waits 5 for our whole answer
-_FIRST_WAIT, _LONGEST_WAIT = 1.0, 15.0  # seconds before the API server is asked again
 
 
 class Namespaces(Protocol):
@@ -77,21 +77,21 @@ class Watched:
 
     def _follow(self, version: str) -> None:
         """Watch for ever, in a thread."""
-        wait = _FIRST_WAIT
+        pauses = waits()
         while True:
             try:
                 version = version or self._list()
                 for event in self._api.watch(COLLECTION, version):
-                    version, wait = self._take(event), _FIRST_WAIT
+                    version, pauses = self._take(event), waits()
             except Gone:  # what happened meanwhile is only to be had as the whole
                 version = ""
             except (Unavailable, KeyError, TypeError, AttributeError) as error:
                 reason = str(error)
                 if not isinstance(error, Unavailable):  # an event that makes no sense: the whole anew
                     version, reason = "", f"an event that makes no sense: {error!r}"
+                wait = next(pauses)
                 log.event("watch ended", reason=reason, again_in_seconds=int(wait))
                 time.sleep(wait)
-                wait = min(2 * wait, _LONGEST_WAIT)
 
     def _take(self, event: Mapping[str, Any]) -> str:
         """Note what an event of the watch says; returns the version to go on from."""

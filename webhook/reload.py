@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from webhook import log, tls
 from webhook.api import Api
+from webhook.backoff import waits
 from webhook.certificate import Source
 from webhook.health import Health
 from webhook.trust import Configuration, Entry
@@ -22,7 +23,6 @@ from webhook.unavailable import Conflict, Unavailable
 PART = "certificate"  # as /readyz names us
 # Seconds between two steps when nothing wakes us: files change unheard, and so does the end of an overlap.
 _SHORTEST_PERIOD, _LONGEST_PERIOD = 0.5, 15.0
-_FIRST_WAIT, _LONGEST_WAIT = 1.0, 15.0  # seconds before a step is tried again
 
 
 class Keeper:
@@ -46,21 +46,21 @@ class Keeper:
 
     async def keep(self, health: Health) -> None:
         """Step for ever. `health` is told why we can't be trusted, when we can't."""
-        wait = _FIRST_WAIT
+        pauses = waits()
         while True:
             self._wake.clear()
             try:
                 leaf, distrust = await asyncio.to_thread(self._step)
-                wait = _FIRST_WAIT
+                pauses = waits()
             except Conflict:
                 continue  # another replica was quicker: see what it did
             except Unavailable as error:
                 # Not unready, if we were ready before: that an API server is away says nothing of its trust in us.
                 if PART in health.unready:
                     health.set(PART, str(error))
+                wait = next(pauses)
                 log.event("unavailable", part=PART, reason=str(error), again_in_seconds=int(wait))
                 await asyncio.sleep(wait)
-                wait = min(2 * wait, _LONGEST_WAIT)
                 continue
             if leaf != self.served:
                 self._load(leaf)
@@ -133,19 +133,22 @@ def watch(api: Api, collection: str, name: str, wake: Callable[[], None]) -> Non
     loop = asyncio.get_running_loop()
 
     def listen() -> None:
-        wait = _FIRST_WAIT
+        pauses = waits()
         while True:
+            reason = ""
             try:
                 # Without a version it begins with the object as it is now: nothing is missed between two watches.
                 for event in api.watch(collection, "", fieldSelector=f"metadata.name={name}"):
-                    wait = _FIRST_WAIT
+                    pauses = waits()
                     if event["type"] != "BOOKMARK":
                         loop.call_soon_threadsafe(wake)
             except Unavailable as error:
-                log.event("watch ended", reason=str(error), again_in_seconds=int(wait))
+                reason = str(error)
             except RuntimeError:  # the loop has ended
                 return
+            wait = next(pauses)
+            if reason:
+                log.event("watch ended", reason=reason, again_in_seconds=int(wait))
             time.sleep(wait)
-            wait = min(2 * wait, _LONGEST_WAIT)
 
     threading.Thread(target=listen, daemon=True, name=f"watch {name}").start()

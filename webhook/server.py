@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 
 from webhook import log, reload
+from webhook.backoff import waits
 from webhook.health import Health
 from webhook.metrics import Metrics
 from webhook.reload import Keeper
@@ -24,7 +25,6 @@ _FINISH = 10  # seconds that reviews under way have in the end; each has 5
 _LONGEST_DRAIN = 20.0  # seconds; with _FINISH it fits the chart's terminationGracePeriodSeconds
 _COLLECT_AFTER = 50_000  # objects, by default 700
 _PART = "server"  # as /readyz names us
-_FIRST_WAIT, _LONGEST_WAIT = 1.0, 15.0  # seconds before what failed is tried again
 
 
 class Server(uvicorn.Server):
@@ -154,8 +154,7 @@ async def _open(
 
 async def _insist(part: str, start: Callable[[], Awaitable[None]], health: Health) -> None:
     """Call `start` until it does not raise Unavailable. One line for each failure."""
-    wait = _FIRST_WAIT
-    while True:
+    for wait in waits():
         try:
             await start()
             health.set(part, None)
@@ -164,7 +163,6 @@ async def _insist(part: str, start: Callable[[], Awaitable[None]], health: Healt
             health.set(part, str(error))
             log.event("unavailable", part=part, reason=str(error), again_in_seconds=int(wait))
         await asyncio.sleep(wait)
-        wait = min(2 * wait, _LONGEST_WAIT)
 
 
 def listen(port: int) -> socket.socket:

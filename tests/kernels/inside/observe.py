@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,8 @@ def sidecar(_: Place) -> Figures:
         left = attached_ids(place.pod)
         begun = time.monotonic()
         node.start_sidecar()
-        while attached_ids(place.pod) == first and time.monotonic() < begun + 20:
+        # Hook after hook is replaced: until none has what it had.
+        while any(map(eq, attached_ids(place.pod), first)) and time.monotonic() < begun + 20:
             time.sleep(0.02)
         ids: Sequence[object] = [first, left, attached_ids(place.pod)]
         changed = place.measure(flows=2, seconds=2)["ratio"] / 2

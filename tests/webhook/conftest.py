@@ -18,7 +18,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.webhook.control_plane import ControlPlane, control_plane, obstacle
+from tests.webhook.control_plane import ENDS_WITH_US, ControlPlane, control_plane, obstacle
 from webhook import tls
 from webhook.api import Api
 from webhook.trust import COLLECTION
@@ -99,7 +99,8 @@ def ask(connection: http.client.HTTPConnection, method: str, path: str, body: by
 def running(directory: Path, *options: str, authority: Path | None = None, **environment: str) -> Iterator[Webhook]:
     """A webhook until the end of the block."""
     log = directory / "log"
-    command = [sys.executable, "-m", "webhook", "--loader-image", IMAGE, "--port=0", "--health-port=0", *options]
+    command = [*ENDS_WITH_US, sys.executable, "-m", "webhook", "--loader-image", IMAGE]
+    command += ["--port=0", "--health-port=0", *options]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment

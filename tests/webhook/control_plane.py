@@ -25,6 +25,8 @@ from tests.cluster.provision import HOME, SCRIPT
 CHART = SCRIPT.parents[2] / "charts" / "podrate"
 SYSTEM = "podrate-system"
 BIN = HOME / "bin"
+# Before a command, so that the kernel ends it when the thread that started it ends, also by SIGKILL: no `finally` can.
+ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 # What the chart makes that concerns the API server; there is no controller here for the rest.
 _KINDS = (
     *("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"),
@@ -167,7 +169,7 @@ class ControlPlane:
 
     def _start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         with (self.directory / f"{program}.log").open("wb") as log:
-            return subprocess.Popen([BIN / program, *arguments], stdout=log, stderr=log)
+            return subprocess.Popen([*ENDS_WITH_US, BIN / program, *arguments], stdout=log, stderr=log)
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + 60

@@ -72,8 +72,12 @@ def put_for(cgroup: str, rate: int | None) -> None:
 
 @contextmanager
 def changed_for(cgroup: str, rate: int | None) -> Iterator[None]:
-    """put_for(), and back to what was there if what is then done fails."""
-    before = measured(cgroup) if rate is not None else None
+    """put_for(), and back to what was there if what is then done fails. (One that shall go goes last.)"""
+    if rate is None:
+        yield
+        put_for(cgroup, None)
+        return
+    before = measured(cgroup)
     put_for(cgroup, rate)
     try:
         yield

@@ -58,28 +58,34 @@ def sidecar(directory: str = DIRECTORY, *, once: bool = False) -> int:
             except Invalid as error:
                 _log(f"annotation: {error}; the limit {in_force} stays in force")
             if changed is not None:
-                limit = changed
-                shaper.buckets.set(limit)
+                shaper.buckets.set(changed)
                 try:
-                    queued = _follow_with_queue(limit, queued=queued)
+                    queued = _follow_with_queue(changed, queued=queued)
                 except Failure as failure:
                     _log(f"{failure}; the limit is kept without it")
-            in_force = _read_back(cgroup, shaper, limit)  # unchanged too: somebody may have detached the programs
-            if changed is not None:
+            # Unchanged too: somebody may have detached the programs, or changed their limit by `podrate set`.
+            before, in_force = in_force, _read_back(cgroup, shaper, changed)
+            if changed is not None or in_force != before:
                 state.announce(Announced(cgroup, programs, in_force))
-                _log(f"limit {in_force} is in force")
+                by = "" if changed is not None else ", set on the node, until the pod's keys change"
+                _log(f"limit {in_force} is in force{by}")
     return 0
 
 
-def _read_back(cgroup: str, shaper: Shaper, asked: Limit) -> str:
-    """The limit that the kernel holds, as text. Raises Failure where that, or what is attached, is not as it was."""
+def _read_back(cgroup: str, shaper: Shaper, written: Limit | None) -> str:
+    """The limit that the kernel holds, as text.
+
+    written:  what was written just now, if anything was
+
+    Raises Failure where what is attached, or the limit that was written, is not there.
+    """
     found, there = shaper.buckets.limit(), attached_ids(cgroup)
     if there != tuple((each,) for each in shaper.program_ids):
         what = f"{cgroup} has not the programs that were attached to it, but {[id_ for ids in there for id_ in ids]}"
         raise Failure("occupied", what, "find out who changed that (`bpftool cgroup show`); then start podrate again")
-    if (found.egress, found.ingress) != (asked.egress, asked.ingress):
+    if written and (found.egress, found.ingress) != (written.egress, written.ingress):
         remedy = "report this; the limit in force is the one that was read"
-        raise Failure("kernel", f"{cgroup}: {asked} was written, and {found} read", remedy)
+        raise Failure("kernel", f"{cgroup}: {written} was written, and {found} read", remedy)
     return encode(found)
 
 

@@ -87,6 +87,13 @@ class Pod:
             assert time.monotonic() < deadline, f"{self.limit()} after {seconds} s, not {limit}: {self.log()}"
             time.sleep(0.01)
 
+    def await_line(self, text: str, seconds: float = 5) -> None:
+        """Wait until the loader has said it."""
+        deadline = time.monotonic() + seconds
+        while text not in self.log():
+            assert time.monotonic() < deadline, f"{text!r} was not said in {seconds} s: {self.log()}"
+            time.sleep(0.01)
+
     def fails(self, reason: str, uid: str = UID) -> str:
         """Start the loader where it can't work; returns its one line."""
         assert self.start(uid=uid).wait(20) == EXIT_CODES[reason], self.log()

@@ -1,5 +1,6 @@
 """attach, detach, status; and every way in which a command can't be done: one line and a documented exit code."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from bench.cgroup import Cgroup, cgroup2_mount
 from bench.lab import Lab
 from loader import bpf
 from loader.failure import EXIT_CODES, RUN_EXIT_CODE
-from loader.shaper import Shaper
+from loader.shaper import Shaper, attached_ids
 from tests.kernel.conftest import ROOT, Podrate, in_a_mount_namespace
 
 NO_RIGHTS = ("setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all")
@@ -68,13 +69,16 @@ def test_set_changes_what_it_names_and_nothing_else(podrate: Podrate, pod_cgroup
     assert state() == (programs, None, 1_000_000)
 
 
-def test_a_pod_of_a_sidecar_is_replaced_as_the_sidecar_attached_it(podrate: Podrate, pod_cgroup: Cgroup) -> None:
+def test_a_pod_of_a_sidecar_keeps_the_sidecars_programs(podrate: Podrate, pod_cgroup: Cgroup) -> None:
+    """Also where it has no sidecar any more (`--once`)."""
     pod = str(pod_cgroup.path.parent)
     with Shaper() as shaper:
         shaper.attach(pod, bpf.EXCLUSIVE)
+        programs = attached_ids(pod)
     assert podrate("attach", "--egress", "3M", pod).returncode == 0
     (status,) = json.loads(podrate("status", "--sample", "0", "--json", pod).stdout)
-    assert (status["attachment"], len(status["programs"])) == ("exclusive", 3)
+    assert (status["attachment"], status["egress"]["limit"]) == ("exclusive", 3_000_000)
+    assert attached_ids(pod) == programs
     done = podrate("set", "--egress", "4M", pod)
     assert (done.returncode, "until pod 0f0e0d0c-0b0a-4908-8706-050403020100's label is changed" in done.stderr) == (
         0,
@@ -91,6 +95,24 @@ def test_an_exclusive_limit_that_would_not_bind_what_is_below_is_refused(podrate
     code, line = podrate.error("attach", "--egress", "2M", pod)
     assert (code, f"{container} has BPF programs of its own" in line) == (EXIT_CODES["occupied"], True)
     assert attached_by_podrate(pod_cgroup.root) == before
+
+
+def test_of_two_at_once_one_waits_for_the_other(podrate: Podrate, pod_cgroup: Cgroup) -> None:
+    """Else both attach, or one detaches what the other has just replaced."""
+    cgroup = str(pod_cgroup.path)
+    assert podrate("attach", "--egress", "3M", cgroup).returncode == 0
+    programs = attached_ids(cgroup)
+    with Path("/run/podrate.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = [
+            subprocess.Popen([*podrate.argv, *words, cgroup], cwd=ROOT)
+            for words in (("attach", "--egress", "4M"), ("attach", "--egress", "5M"))
+        ]
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting[0].wait(1.5)
+        assert (waiting[1].poll(), attached_ids(cgroup)) == (None, programs)
+    assert [each.wait(20) for each in waiting] == [0, 0]
+    assert all(len(each) == 1 for each in attached_ids(cgroup))
 
 
 @pytest.mark.parametrize("inner_first", [False, True])
@@ -117,7 +139,10 @@ def test_a_run_in_an_attached_cgroup(podrate: Podrate, pod_cgroup: Cgroup) -> No
     assert (done.stdout, done.stderr) == ("in\n", "")
 
 
-def test_detach_knows_a_shaper_of_another_version(podrate: Podrate, pod_cgroup: Cgroup, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flags", [bpf.ALLOW_MULTI, bpf.EXCLUSIVE])
+def test_detach_knows_a_shaper_of_another_version(
+    podrate: Podrate, pod_cgroup: Cgroup, tmp_path: Path, flags: int
+) -> None:
     """Programs of our names with other maps: they can be ended and replaced, if not read."""
     compile_bpf(
         tmp_path,
@@ -127,7 +152,7 @@ def test_detach_knows_a_shaper_of_another_version(podrate: Podrate, pod_cgroup: 
     fd = os.open(cgroup, os.O_RDONLY)
     for then, code in (("detach", 0), ("attach", 0), ("set", EXIT_CODES["version"]), ("status", EXIT_CODES["version"])):
         with bpf.ObjectSpec(str(tmp_path / "other.o")).load() as loaded:
-            bpf.attach(loaded.program("podrate_egress"), fd, bpf.CGROUP_INET_EGRESS, bpf.ALLOW_MULTI)
+            bpf.attach(loaded.program("podrate_egress"), fd, bpf.CGROUP_INET_EGRESS, flags)
         rates = ("--egress", "1M") if then in ("attach", "set") else ()
         assert podrate(then, *rates, cgroup).returncode == code, then
         if then == "attach":

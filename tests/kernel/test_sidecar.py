@@ -17,7 +17,7 @@ from loader import queue
 from loader.attached import find_attached
 from loader.failure import EXIT_CODES
 from loader.shaper import attached_ids
-from tests.kernel.conftest import UID
+from tests.kernel.conftest import UID, Podrate
 from tests.kernel.pod import Pod
 
 M = 1_000_000
@@ -109,6 +109,31 @@ def test_programs_that_somebody_detached_are_missed_and_attached_anew(pod: Pod) 
     pod.start()  # the kubelet
     assert pod.probe().returncode == 0
     assert pod.limit() == Limit(10 * M, 20 * M)
+
+
+def test_what_is_set_on_the_node_lasts_until_the_label_changes(pod: Pod, podrate: Podrate) -> None:
+    """`set` and `attach` change the sidecar's own programs: it goes on, says so, and follows the next label."""
+    process, cgroup = pod.start(), str(pod.cgroup)
+    assert pod.probe().returncode == 0
+    programs = attached_ids(cgroup)
+    for command, limit in (("set", Limit(4 * M, 20 * M)), ("attach", Limit(egress=4 * M, burst=20_000_000))):
+        done = podrate(command, "--egress", "4M", *(["--burst", "20ms"] if command == "attach" else []), cgroup)
+        assert (done.returncode, "label is changed" in done.stderr) == (0, True)
+        pod.annotate(Limit(10 * M, 20 * M))  # the same: it wakes, and nothing changes
+        pod.await_line(f"limit {encode(limit)} is in force, set on the node")
+        assert encode(limit) in pod.probe().stdout
+    pod.annotate(Limit(egress=5 * M))
+    pod.await_limit(Limit(egress=5 * M), 1)
+    assert (process.poll(), attached_ids(cgroup)) == (None, programs)
+
+
+def test_what_is_detached_on_the_node_comes_back_and_detach_says_so(pod: Pod, podrate: Podrate) -> None:
+    process = pod.start()
+    assert pod.probe().returncode == 0
+    done = podrate("detach", str(pod.cgroup))
+    assert (done.returncode, "attaches it again within half a minute" in done.stderr) == (0, True)
+    pod.annotate(Limit(10 * M, 20 * M))
+    assert process.wait(5) == EXIT_CODES["occupied"]
 
 
 def test_once_attaches_and_ends_and_the_limit_stays(pod: Pod) -> None:

@@ -1,5 +1,7 @@
 """A value that a person wrote and podrate can't accept."""
 
+_LONGEST_PLACE = 400  # a key of an annotation, 317, and the path to it
+
 
 class Invalid(ValueError):
     """One bad value, as fields; `str()` of it is one line: where, what, why, what is allowed, an example.
@@ -21,7 +23,8 @@ class Invalid(ValueError):
 
     def __str__(self) -> str:
         stop = "" if self.reason.endswith("?") else "."
-        where = self.where if self.where.isprintable() else quote(self.where)
+        plain = len(self.where) <= _LONGEST_PLACE and self.where.isascii() and self.where.isprintable()
+        where = self.where if plain else quote(self.where)
         return f"{where}: {quote(self.value)}: {self.reason}{stop} Allowed: {self.allowed}. Example: {self.example}"
 
 

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from bandwidth.duration import parse_duration
-from bandwidth.invalid import Invalid
+from bandwidth.invalid import Invalid, quote
 from bandwidth.limit import ANNOTATION
 from bandwidth.rate import parse_rate
 
@@ -28,6 +28,8 @@ CAPS = (MAX_BANDWIDTH, MAX_EGRESS, MAX_INGRESS)
 
 # Kubernetes' own annotations, for its CNI plugin `bandwidth`. They stand for ours where the operator says so.
 KUBERNETES = {"kubernetes.io/egress-bandwidth": EGRESS, "kubernetes.io/ingress-bandwidth": INGRESS}
+
+LONGEST = len(PREFIX) + 63  # characters of a key's name that the API server takes
 
 _SWITCHES = (INGRESS_QUEUE, INJECT)
 ABOUT_THE_LIMIT = (BURST, *_SWITCHES)  # these ask for no limit by themselves
@@ -79,6 +81,11 @@ class Asked:
                 self.rate(key)
 
 
+def ours(key: object) -> bool:
+    """Whether `key` is below podrate.io/, in whatever case: as an annotation the API server takes PodRate.io/ too."""
+    return isinstance(key, str) and key[: len(PREFIX)].lower() == PREFIX
+
+
 def read(
     labels: Mapping[str, object],
     annotations: Mapping[str, object],
@@ -103,14 +110,14 @@ def read(
 
     for place, metadata in (("labels", labels), ("annotations", annotations)):
         for key, value in metadata.items():
-            if not isinstance(key, str) or not key.startswith(PREFIX):
+            if not ours(key):
                 continue
             if key == ANNOTATION and place == "annotations":
                 continue  # the webhook's own
             if key not in known:
                 raise _unknown(name(place, key), key, value, known)
             if written.setdefault(key, value) != value:
-                reason = f"the annotation disagrees with the label {written[key]!a}"
+                reason = f"the annotation disagrees with the label {quote(written[key])}"
                 raise Invalid(name(place, key), value, reason, "one of the two", f"{key}: {EXAMPLES[key]}")
             names.setdefault(key, name(place, key))
     for alias, key in aliases.items():
@@ -123,7 +130,9 @@ def _unknown(name: str, key: str, value: object, known: tuple[str, ...]) -> Inva
     if key in CAPS:
         reason = "this key is for a Namespace, whose pods it caps"
         return Invalid(name, value, reason, ", ".join(known), f"{BANDWIDTH}: 10M")
-    near = get_close_matches(key.removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in known], n=1)
+    # Of a key of megabytes, which the API server itself has not refused yet, the comparison takes half a second.
+    short = len(key) <= LONGEST
+    near = short and get_close_matches(key[len(PREFIX) :].lower(), [each.removeprefix(PREFIX) for each in known], n=1)
     reason = f"podrate has no such key; did you mean {PREFIX}{near[0]}?" if near else "podrate has no such key"
     return Invalid(name, value, reason, ", ".join(known), f"{BANDWIDTH}: 10M")
 

@@ -21,8 +21,8 @@ from bandwidth.keys import (
     MAX_BANDWIDTH,
     MAX_EGRESS,
     MAX_INGRESS,
-    PREFIX,
     Asked,
+    ours,
     read,
 )
 from bandwidth.limit import MAX_BURST, MAX_QUEUED_RATE, Limit
@@ -51,7 +51,7 @@ def namespace_rules(name: str, labels: Mapping[str, object], annotations: Mappin
     """
     where = f"Namespace {name}: metadata"
     for key, value in annotations.items():
-        if isinstance(key, str) and key.startswith(PREFIX):
+        if ours(key):
             reason = "on a Namespace this must be a label: the API server selects Namespaces by their labels"
             example = f"kubectl label namespace {name} {BANDWIDTH}=10M"
             raise Invalid(f"{where}.annotations[{key}]", value, reason, "a label", example)

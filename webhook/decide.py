@@ -8,7 +8,7 @@ from webhook import pods, subresources, workload
 from webhook.decision import Decision, Reason, Result, rejected
 from webhook.namespace import Namespace
 from webhook.pod import Pod
-from webhook.request import AdmissionRequest
+from webhook.request import AdmissionRequest, BadRequest
 from webhook.sidecar import Settings
 
 _NEW, _OLD = "request.object", "request.oldObject"
@@ -21,6 +21,13 @@ def decide(request: AdmissionRequest, settings: Settings, namespace: Namespace) 
 
     A dry run is decided as any other: we change nothing but the object.
     """
+    try:
+        return _decided(request, settings, namespace)
+    except RecursionError:  # orjson reads a thousand levels; no Kubernetes object has thirty
+        raise BadRequest("the object is nested too deeply") from None
+
+
+def _decided(request: AdmissionRequest, settings: Settings, namespace: Namespace) -> Decision:
     try:
         decision = _judge(request, settings, namespace)
     except Invalid as error:

@@ -87,7 +87,9 @@ def rejected(error: Invalid) -> Decision:
             code = Reason.ABOVE_CAP
         case _:
             code = Reason.BAD_KEY
-    return Decision(Result.REJECTED, code, str(error))
+    line = str(error)
+    # Values are quoted already; this is for names, which the API server has not validated when it asks us.
+    return Decision(Result.REJECTED, code, line if line.isascii() and line.isprintable() else ascii(line)[1:-1])
 
 
 def unavailable(namespace: str, why: Exception) -> Decision:

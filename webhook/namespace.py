@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from bandwidth.invalid import Invalid
-from bandwidth.keys import PREFIX, Asked
+from bandwidth.keys import Asked, ours
 from bandwidth.policy import namespace_rules
 from webhook.decision import Decision, Reason, Refusal, Result
 from webhook.request import an_object, optional, required
@@ -54,7 +54,7 @@ def applied(raw: object, old: object | None) -> Decision:
 
 def _parsed(raw: object, where: str) -> Namespace:
     metadata = required(an_object(raw, where), "metadata", dict, where)
-    name = optional(metadata, "name", str, f"{where}.metadata") or "(to be named)"
+    name = (optional(metadata, "name", str, f"{where}.metadata") or "(to be named)")[:63]  # nobody checked it yet
     labels, annotations = (optional(metadata, key, dict, f"{where}.metadata") for key in ("labels", "annotations"))
     return Namespace(name, labels or {}, annotations or {})
 
@@ -62,4 +62,4 @@ def _parsed(raw: object, where: str) -> Namespace:
 def _said(namespace: Namespace) -> list[dict[str, str]]:
     """Its labels and annotations that are podrate's."""
     places = (namespace.labels, namespace.annotations)
-    return [{key: value for key, value in place.items() if key.startswith(PREFIX)} for place in places]
+    return [{key: value for key, value in place.items() if ours(key)} for place in places]

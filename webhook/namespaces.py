@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from bandwidth.keys import PREFIX
+from bandwidth.keys import ours
 from webhook import log
 from webhook.api import Api
 from webhook.backoff import waits
@@ -109,8 +109,8 @@ class Watched:
 def _parsed(raw: Mapping[str, Any]) -> Namespace:
     """What we need of it: others keep kilobytes in their annotations."""
     metadata = raw["metadata"]
-    ours = [
-        {key: value for key, value in (metadata.get(place) or {}).items() if key.startswith(PREFIX) or key == ENFORCE}
+    kept = [
+        {key: value for key, value in (metadata.get(place) or {}).items() if ours(key) or key == ENFORCE}
         for place in ("labels", "annotations")
     ]
-    return Namespace(metadata["name"], *ours)
+    return Namespace(metadata["name"], *kept)

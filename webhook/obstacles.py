@@ -49,7 +49,7 @@ def refuse(pod: Pod, asked: Asked, namespace: Namespace, settings: Settings) -> 
             Reason.UNSUPPORTED,
             asked,
             namespace,
-            reason=f"runtime class {runtime!a} is a sandbox whose own network stack the limit does not see",
+            reason=f"runtime class {runtime[:80]!a} is a sandbox whose own network stack the limit does not see",
             allowed="a runtime class that shares the node's kernel",
             example="no spec.runtimeClassName",
         )

@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from bandwidth.invalid import quote
 from bandwidth.limit import ANNOTATION
 from webhook.decision import Reason, Refusal
 from webhook.likeness import difference, same_volume
@@ -92,7 +93,7 @@ def _missing_volumes(pod: Pod) -> list[dict[str, Any]]:
 
 
 def _missing_secrets(pod: Pod, settings: Settings) -> list[dict[str, Any]]:
-    present = {each.get("name") for each in pod.pull_secrets}
+    present = [each.get("name") for each in pod.pull_secrets]  # no set: they may be of any type
     return [{"name": name} for name in settings.pull_secrets if name not in present]
 
 
@@ -138,6 +139,6 @@ def _append(written: str, names: Sequence[str]) -> str:
 
 
 def _taken(where: str, name: str, what: str, field: str = "") -> Refusal:
-    differs = f"differs from it in {field}" if field not in ("", "name") else "differs from it"
+    differs = f"differs from it in {quote(field)[1:-1]}" if field not in ("", "name") else "differs from it"
     reason = f"podrate adds a {what} by this name to a limited pod, and this one {differs}"
     return Refusal(Reason.NAME_TAKEN, where, name, reason, f"any other name, or no such {what}", f"my-{name}")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from bandwidth.invalid import Invalid
-from bandwidth.keys import INJECT, KUBERNETES, PREFIX, Asked, read
+from bandwidth.keys import INJECT, KUBERNETES, Asked, ours, read
 from bandwidth.limit import ANNOTATION, Limit, decode, encode
 from bandwidth.policy import Outcome, pod_limit
 from webhook import obstacles
@@ -106,8 +106,7 @@ def _keys(pod: Pod, settings: Settings) -> dict[tuple[str, str], str]:
         (place, key): value
         for place, metadata in (("labels", pod.labels), ("annotations", pod.annotations))
         for key, value in metadata.items()
-        if (key.startswith(PREFIX) and (place, key) != ("annotations", ANNOTATION))
-        or (place == "annotations" and key in aliases)
+        if (ours(key) and (place, key) != ("annotations", ANNOTATION)) or (place == "annotations" and key in aliases)
     }
 
 

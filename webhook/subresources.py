@@ -1,6 +1,6 @@
 """The ways past a pod's own admission: what joins a running pod, and what the scheduler writes into it."""
 
-from bandwidth.keys import BANDWIDTH, PREFIX
+from bandwidth.keys import BANDWIDTH, ours
 from webhook.decision import Decision, Reason, Refusal, Result
 from webhook.patch import refuse_mounts
 from webhook.pod import Pod
@@ -23,7 +23,7 @@ def bound(binding: object) -> Decision:
     metadata = optional(an_object(binding, "request.object"), "metadata", dict, "request.object") or {}
     for place in ("labels", "annotations"):
         for key, value in (optional(metadata, place, dict, "request.object.metadata") or {}).items():
-            if key.startswith(PREFIX):
+            if ours(key):
                 reason = "a Binding is copied to its pod past the pod's own admission"
                 allowed = "podrate's keys on the pod"
                 raise Refusal(Reason.BAD_KEY, f"metadata.{place}[{key}]", value, reason, allowed, f"{BANDWIDTH}: 10M")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bandwidth.keys import PREFIX
+from bandwidth.keys import LONGEST, ours
 from webhook.decision import Decision, Reason, Result
 from webhook.namespace import Namespace
 from webhook.pod import Pod
@@ -55,6 +55,6 @@ def _misplaced(workload: Any, pod: Pod, where: str) -> list[str]:  # noqa: ANN40
         lines += [
             f"podrate: metadata.{place}[{key}] limits nothing; write it in {where}.metadata.{place}"
             for key in (written if isinstance(written, dict) else ())
-            if key.startswith(PREFIX) and key not in theirs and key.isascii() and key.isprintable()
+            if ours(key) and key not in theirs and len(key) <= LONGEST and key.isascii() and key.isprintable()
         ]
     return lines

@@ -47,6 +47,18 @@ def test_a_misspelt_key_is_not_a_missing_limit() -> None:
         read({}, {"podrate.io/zzz": "10M"})
 
 
+def test_a_prefix_in_another_case_is_misspelt_too() -> None:
+    """Not as a label, but as an annotation the API server takes it."""
+    with pytest.raises(Invalid, match=r'^PodRate\.IO/Bandwidth: "10M": .*did you mean podrate\.io/bandwidth'):
+        read({}, {"PodRate.IO/Bandwidth": "10M"})
+
+
+def test_a_key_of_megabytes_is_refused_at_once_and_cut() -> None:
+    with pytest.raises(Invalid) as caught:
+        read({"podrate.io/" + "a" * 2_000_000: "10M"}, {})
+    assert len(str(caught.value)) < 500
+
+
 def test_the_limit_annotation_itself_asks_for_nothing() -> None:
     assert read({}, {ANNOTATION: '{"v":1,"egress":5000}'}).written == {}
     with pytest.raises(Invalid, match="no such key"):

@@ -69,6 +69,7 @@ def bad_values() -> Iterator[Row]:
 def bad_keys() -> Iterator[Row]:
     """Keys that can't be there, or not together."""
     yield from _pods(keys(bandwith="10M"), keys(speed="10M"), keys(max_egress="10M"))
+    yield "annotation `PodRate.io/bandwidth: 10M`", of(review(pod({}, {"PodRate.io/bandwidth": "10M"})))
     both = pod(keys(egress="10M"), keys(egress="20M"))
     yield "label `podrate.io/egress: 10M`, annotation `podrate.io/egress: 20M`", of(review(both))
     yield from _pods(

@@ -203,6 +203,12 @@ def test_kubernetes_annotations(plane: ControlPlane) -> None:
     )
 
 
+def test_an_annotation_in_another_case_is_no_silent_wish(plane: ControlPlane) -> None:
+    """Of a label's prefix the API server wants lower case, of an annotation's not."""
+    line = refused(plane, named("web", None, {"PodRate.IO/bandwidth": "10M"}))
+    assert line.startswith('PodRate.IO/bandwidth: "10M": podrate has no such key; did you mean podrate.io/bandwidth?')
+
+
 @pytest.fixture(scope="module")
 def running_pod(plane: ControlPlane, webhook: Webhook) -> str:  # noqa: ARG001  it patches
     """Not that it runs: there is no node. But it is stored."""
@@ -278,6 +284,9 @@ def test_an_ephemeral_container_does_not_get_at_the_loaders_volumes(plane: Contr
 
 def test_the_loader_stays(plane: ControlPlane, running_pod: str) -> None:
     said = plane.kubectl("set", "image", f"pod/{running_pod}", "podrate=other", check=False)
+    assert "the loader's image can't be changed" in said
+    headless = '[{"op": "remove", "path": "/spec/initContainers/0/image"}]'
+    said = plane.kubectl("patch", "pod", running_pod, "--type=json", "-p", headless, check=False)
     assert "the loader's image can't be changed" in said
     it = plane.get("pod", running_pod)
     it["spec"]["initContainers"] = []

@@ -31,14 +31,13 @@ KUBERNETES = {"kubernetes.io/egress-bandwidth": EGRESS, "kubernetes.io/ingress-b
 
 LONGEST = len(PREFIX) + 63  # characters of a key's name that the API server takes
 
-_SWITCHES = (INGRESS_QUEUE, INJECT)
-ABOUT_THE_LIMIT = (BURST, *_SWITCHES)  # these ask for no limit by themselves
-EXAMPLES = dict.fromkeys((*KEYS, *CAPS), "10M") | {BURST: "20ms"} | dict.fromkeys(_SWITCHES, '"true"')
+ABOUT_THE_LIMIT = (BURST, INGRESS_QUEUE, INJECT)  # these ask for no limit by themselves
+EXAMPLES = dict.fromkeys((*KEYS, *CAPS), "10M") | {BURST: "20ms", INGRESS_QUEUE: '"true"', INJECT: '"true"'}
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What one object's keys say, as they are written; `rate`, `burst` and `switch` read them, and raise Invalid.
+    """What one object's keys say, as they are written; `rate`, `burst` and the others read them, and raise Invalid.
 
     written:  the value of each key that is there
     names:    what to call it in an error: the key, or its path in the object
@@ -66,15 +65,25 @@ class Asked:
         """The burst in ns."""
         return parse_duration(self.written[BURST], self.names[BURST]) if BURST in self.written else None
 
-    def switch(self, key: str) -> bool | None:
-        """What INJECT or INGRESS_QUEUE says."""
-        return _parse_switch(self.written[key], self.names[key]) if key in self.written else None
+    def inject(self) -> str | None:
+        """What INJECT says: "true", "false", or "once", for a loader that ends when the limit is in force."""
+        return self._word(INJECT, ("true", "false", "once"))
+
+    def ingress_queue(self) -> bool | None:
+        """What INGRESS_QUEUE says."""
+        word = self._word(INGRESS_QUEUE, ("true", "false"))
+        return None if word is None else word == "true"
+
+    def _word(self, key: str, words: tuple[str, ...]) -> str | None:
+        return _parse_word(self.written[key], self.names[key], words) if key in self.written else None
 
     def check(self) -> None:
         """Read every value. Raises Invalid for the first bad one, in the order of KEYS."""
         for key in (*KEYS, *CAPS):
-            if key in _SWITCHES:
-                self.switch(key)
+            if key == INJECT:
+                self.inject()
+            elif key == INGRESS_QUEUE:
+                self.ingress_queue()
             elif key == BURST:
                 self.burst()
             else:
@@ -140,13 +149,16 @@ def _unknown(name: str, key: str, value: object, known: tuple[str, ...]) -> Inva
 _MEANT = {
     "true": ("true", "yes", "y", "on", "1", "t", "enabled"),
     "false": ("false", "no", "n", "off", "0", "f", "disabled"),
+    "once": ("once",),
 }
 
 
-def _parse_switch(text: object, where: str) -> bool:
-    if text in ("true", "false"):
-        return text == "true"
+def _parse_word(text: object, where: str, words: tuple[str, ...]) -> str:
+    if isinstance(text, str) and text in words:
+        return text
     plain = text.strip().lower() if isinstance(text, str) else ""
-    meant = next((word for word, others in _MEANT.items() if plain in others), None)
-    reason = f'did you mean "{meant}"?' if meant else "it is neither true nor false"
-    raise Invalid(where, text, reason, '"true" or "false", in quotes, for a label is a string', '"false"')
+    meant = next((word for word in words if plain in _MEANT[word]), None)
+    reason = f'did you mean "{meant}"?' if meant else f"it is neither {' nor '.join(words)}"
+    quoted = [f'"{word}"' for word in words]
+    allowed = f"{', '.join(quoted[:-1])} or {quoted[-1]}, in quotes, for a label is a string"
+    raise Invalid(where, text, reason, allowed, '"false"')

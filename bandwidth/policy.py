@@ -37,10 +37,15 @@ class AboveCap(Invalid):
 
 
 class Outcome(NamedTuple):
-    """The limit of a pod, or None; and then whether it, or its Namespace, said that it shall have none."""
+    """The limit of a pod, or None.
+
+    opted_out:  whether it has none because it, or its Namespace, said so
+    once:       whether the same said that nothing shall stay to change it
+    """
 
     limit: Limit | None
     opted_out: bool = False
+    once: bool = False
 
 
 def namespace_rules(name: str, labels: Mapping[str, object], annotations: Mapping[str, object]) -> Asked:
@@ -71,10 +76,10 @@ def pod_limit(pod: Asked, namespace: Asked, *, host_network: bool = False) -> Ou
     host_network: whether it has no network namespace of its own, so no place for an ingress queue.
     Raises Invalid, or AboveCap, for the first thing that can't be.
     """
-    pod_inject = pod.switch(INJECT)
-    if namespace.switch(INJECT) is False and pod_inject is not True:
+    said, default = pod.inject(), namespace.inject()
+    if default == "false" and said in (None, "false"):
         return Outcome(None, opted_out=True)
-    if pod_inject is False:
+    if said == "false":
         _refuse_opt_out(pod, namespace)
         return Outcome(None, opted_out=True)
     pod.check()
@@ -85,11 +90,12 @@ def pod_limit(pod: Asked, namespace: Asked, *, host_network: bool = False) -> Ou
                 reason = "there is no limit that it could be for"
                 raise Invalid(pod.names[key], pod.written[key], reason, f"it beside {BANDWIDTH}", f"{BANDWIDTH}: 10M")
         return Outcome(None)
-    said = pod if BURST in pod.written else namespace
-    burst = said.burst()
+    whose = pod if BURST in pod.written else namespace
+    burst = whose.burst()
     if burst is not None:
-        _refuse_short(said, min(rate for rate in (egress, ingress) if rate is not None))
-    return Outcome(Limit(egress, ingress, burst, _ingress_queue(pod, namespace, ingress, host_network=host_network)))
+        _refuse_short(whose, min(rate for rate in (egress, ingress) if rate is not None))
+    queue = _ingress_queue(pod, namespace, ingress, host_network=host_network)
+    return Outcome(Limit(egress, ingress, burst, queue), once=(said or default) == "once")
 
 
 def _rate(pod: Asked, namespace: Asked, direction: str) -> int | None:
@@ -161,9 +167,9 @@ def _ingress_queue(pod: Asked, namespace: Asked, ingress: int | None, *, host_ne
     elif host_network:
         reason = "the pod is on the host's network, and its queue would hold back the whole node"
         obstacle = (reason, "a pod without hostNetwork, or without this key", '"false"')
-    wanted = pod.switch(INGRESS_QUEUE)
+    wanted = pod.ingress_queue()
     if wanted and obstacle:
         raise Invalid(pod.names[INGRESS_QUEUE], pod.written[INGRESS_QUEUE], *obstacle)
     if wanted is None:
-        wanted = namespace.switch(INGRESS_QUEUE) and not obstacle
+        wanted = namespace.ingress_queue() and not obstacle
     return bool(wanted)

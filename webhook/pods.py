@@ -1,9 +1,10 @@
 """Pods: what becomes of one that is created, and of one that runs and is changed."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from bandwidth.invalid import Invalid
-from bandwidth.keys import INJECT, KUBERNETES, Asked, ours, read
+from bandwidth.keys import KUBERNETES, Asked, ours, read
 from bandwidth.limit import ANNOTATION, Limit, decode, encode
 from bandwidth.policy import Outcome, pod_limit
 from webhook import obstacles
@@ -25,6 +26,7 @@ def created(pod: Pod, namespace: Namespace, settings: Settings) -> Decision:
         return _without_limit(pod, outcome, _unheard(asked, outcome))
     obstacles.refuse(pod, asked, namespace, settings)
     text = encode(outcome.limit)
+    settings = replace(settings, once=settings.once or outcome.once)
     patch = inject(pod, text, settings, _translated(pod, asked, settings))
     result = Result.PATCHED if patch else Result.ALLOWED
     line = text if patch else "has it all already"
@@ -56,6 +58,10 @@ def updated(pod: Pod, old: Pod, namespace: Namespace, settings: Settings, *, sta
         patch = annotate(pod, {**_translated(pod, asked, settings), ANNOTATION: text})
         reason = Reason.OPTED_OUT if outcome.opted_out else Reason.LIMITED if outcome.limit else Reason.NO_LIMIT
         lines = (*warnings(pod, asked, limit, settings), *_unheard(asked, outcome))
+        if asked.inject() == "once":
+            lines += (
+                "podrate: podrate.io/inject: once is for new pods; this one's loader stays, and follows its keys",
+            )
         result = Result.PATCHED if patch else Result.ALLOWED
         line = text if patch else "the limit is as it was"
         return Decision(result, reason, line, patch, warnings=lines, audit={"limit": text})
@@ -154,7 +160,7 @@ def _unheard(asked: Asked, outcome: Outcome) -> tuple[str, ...]:
 def _unlimited(namespace: Namespace, why: str) -> tuple[str, ...]:
     """The Namespace's rules don't reach a pod where there can be no loader."""
     try:
-        asked = bool(namespace.rules.limiting) and namespace.rules.switch(INJECT) is not False
+        asked = bool(namespace.rules.limiting) and namespace.rules.inject() != "false"
     except Refusal:
         asked = True
     return (f"podrate: the limit of Namespace {namespace.name} does not hold for this pod: {why}",) if asked else ()

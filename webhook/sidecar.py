@@ -42,7 +42,8 @@ class Settings:
     requests, limits:  its resources
     sandboxes:     patterns (fnmatch) of the runtime classes with a network stack of their own
     kubernetes_annotations:  whether Kubernetes' own bandwidth annotations ask for a limit
-    once:          whether the loader ends when the limit is in force, and nothing stays to follow the pod's keys
+    once:          whether the loader ends when the limit is in force, and nothing stays to follow the pod's keys;
+                   a pod may ask for that too
     metrics_port:  of the pod, where the loader serves its metrics; None for none
     """
 

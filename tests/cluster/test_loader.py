@@ -132,7 +132,10 @@ def _with_loader(cluster: Cluster, node: Node, images: Images, name: str, settin
 def test_once_is_in_force_before_the_application_and_leaves_no_process(
     cluster: Cluster, node: Node, images: Images
 ) -> None:
-    once = _with_loader(cluster, node, images, "once", Settings(images.loader, once=True))
+    labels = {"podrate.io/bandwidth": "10M", "podrate.io/inject": "once"}
+    cluster.create(application("once", images.app, SERVERS, labels, **node.beside))
+    cluster.wait_ready("once")
+    once = cluster.get("pod", "once")
     uid = once["metadata"]["uid"]
     programs = node.programs_of(uid)
     assert {"cgroup_inet_egress", "cgroup_inet_ingress"} <= {program.hook for program in programs}
@@ -141,6 +144,8 @@ def test_once_is_in_force_before_the_application_and_leaves_no_process(
     ended = once["status"]["initContainerStatuses"][0]["state"]["terminated"]
     assert (ended["reason"], ended["exitCode"]) == ("Completed", 0)
     assert "takes a new pod" in cluster.logs("once", "podrate")[-1]
+    changed = cluster.kubectl("label", "pod", "once", "podrate.io/bandwidth=20M", "--overwrite", check=False)
+    assert "this pod's limit was put in force once, when it was created" in changed.stderr
     cluster.delete("once")
 
 

@@ -78,6 +78,25 @@ def test_a_pod_opts_in_where_its_namespace_is_out() -> None:
 
 
 @pytest.mark.parametrize(
+    ("pod", "namespace", "once"),
+    [
+        (keys(inject="once"), keys(), True),
+        (keys(inject="once"), keys(inject="false"), True),
+        (keys(inject="once"), keys(max_bandwidth="1M"), True),
+        (keys(), keys(inject="once"), True),
+        (keys(inject="true"), keys(inject="once"), False),
+        (keys(), keys(), False),
+    ],
+    ids=str,
+)
+def test_once_is_said_by_the_pod_or_else_its_namespace(
+    pod: dict[str, str], namespace: dict[str, str], once: bool
+) -> None:
+    assert resolve(pod | keys(bandwidth="1M"), namespace) == Outcome(Limit(1 * M, 1 * M), once=once)
+    assert resolve(keys(inject="once"), keys()) == Outcome(None), "it asks for no limit by itself"
+
+
+@pytest.mark.parametrize(
     ("pod", "namespace", "line"),
     [
         (
@@ -119,6 +138,8 @@ def test_above_a_cap_both_numbers_are_told(pod: dict[str, str], namespace: dict[
         (keys(ingress="18G", ingress_queue="true"), "up to 17G"),
         (keys(bandwidth="10M", inject="False"), 'did you mean "false"?'),
         (keys(bandwidth="10M", inject="off"), 'did you mean "false"?'),
+        (keys(bandwidth="10M", inject="ONCE"), 'did you mean "once"? Allowed: "true", "false" or "once", in quotes'),
+        (keys(bandwidth="10M", inject="twice"), "neither true nor false nor once"),
         (keys(bandwidth="10M", ingress_queue="yes"), 'did you mean "true"?'),
         (keys(bandwidth="10M", ingress_queue="maybe"), "neither true nor false"),
         (keys(max_bandwidth="10M"), "this key is for a Namespace, whose pods it caps"),

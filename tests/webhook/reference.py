@@ -61,7 +61,7 @@ def bad_values() -> Iterator[Row]:
         yield from _pods(keys(egress=text))
     for text in BAD_BURSTS:
         yield from _pods(keys(egress="10M", burst=text))
-    for text in ("False", "off", "maybe"):
+    for text in ("False", "off", "Once", "maybe"):
         yield from _pods(keys(inject=text))
     yield from _pods(keys(bandwidth="10M", ingress_queue="yes"))
 
@@ -179,6 +179,8 @@ def warned() -> Iterator[Row]:
         ("a static pod", pod(annotations={"kubernetes.io/config.mirror": "x"})),
     ):
         yield f"{what}, in a Namespace with {_written(TEN)}", of(review(other), Namespace("shop", TEN))
+    old, new = (loaded(labels, {LIMIT: "{}"}) for labels in (TEN, TEN | keys(inject="once")))
+    yield f"{_written(keys(inject='once'))} added to a pod that runs with the loader", of(review(new, old))
     yield f"on a Namespace: {_written(TEN)}, `{ENFORCE}: restricted`", _namespace(TEN | {ENFORCE: "restricted"})
 
 
@@ -190,7 +192,8 @@ _MEANINGS = {
     "ingress": "what the pod receives; wins over `bandwidth`",
     "burst": "how much may pass at once after silence, as the time that it takes at the limit",
     "ingress-queue": "TCP that arrives above the limit waits in [a queue](decisions/0004-ingress-queue.md)",
-    "inject": '`"false"`: no limit, whatever else is said; wins over all but a cap. `"true"`: over the Namespace\'s',
+    "inject": '`"false"`: no limit, whatever else is said; wins over all but a cap. `"true"`: over the Namespace\'s. '
+    "`once`: the limit is put in force and [nothing stays](sidecar.md#once), so that it can't be changed",
     "max-bandwidth": "both directions: no pod may have more, and who asks for nothing gets this",
     "max-egress": "the same for what its pods send; wins over `max-bandwidth`",
     "max-ingress": "the same for what they receive",

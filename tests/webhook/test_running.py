@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from bandwidth.keys import INJECT
 from tests.webhook.deciding import ASKS, LIMIT, SETTINGS, after, loaded, of
 from tests.webhook.reviews import pod, review
 from webhook.decision import Reason, Result
 from webhook.namespace import Namespace
-from webhook.sidecar import Settings
+from webhook.sidecar import Settings, container
 
 TEN = '{"v":1,"egress":10000000,"ingress":10000000}'
 CAPPED = Namespace("shop", {"podrate.io/max-bandwidth": "5M"})
@@ -226,16 +227,37 @@ def limited_once(labels: dict[str, str]) -> dict[str, Any]:
     return after(asks, of(review(asks), settings=ONCE))
 
 
-def test_once_is_an_ordinary_init_container_first() -> None:
-    it = limited_once(ASKS)["spec"]["initContainers"][0]
+@pytest.mark.parametrize(
+    ("labels", "settings"), [(ASKS, ONCE), (ASKS | {INJECT: "once"}, SETTINGS), (ASKS | {INJECT: "true"}, ONCE)]
+)
+def test_once_is_an_ordinary_init_container_first(labels: dict[str, str], settings: Settings) -> None:
+    """For all pods by the operator, who has the last word, or by the pod."""
+    asks = pod(labels)
+    limited = after(asks, of(review(asks), settings=settings))
+    it = limited["spec"]["initContainers"][0]
     assert it["command"] == ["podrate", "sidecar", "--once"]
     assert not {"restartPolicy", "startupProbe", "lifecycle"} & it.keys()  # the API server allows none of them there
-    again = of(review(limited_once(ASKS)), settings=ONCE)
+    again = of(review(limited), settings=settings)
     assert again.result is Result.ALLOWED
     assert not again.patch
 
 
-@pytest.mark.parametrize("labels", [{}, {"podrate.io/bandwidth": "20M"}, ASKS | {"podrate.io/egress": "1M"}])
+def test_a_loader_that_ends_is_not_taken_for_one_that_stays() -> None:
+    """Nor the other way: who writes the one by hand, and asks for the other, is refused."""
+    for labels, written in ((ASKS, ONCE), (ASKS | {INJECT: "once"}, SETTINGS)):
+        assert of(review(pod(labels, initContainers=[container(written)]))).reason is Reason.NAME_TAKEN
+
+
+def test_a_pod_that_runs_with_its_loader_is_told_that_once_is_for_new_ones() -> None:
+    decision = of(review(loaded(ASKS | {INJECT: "once"}, {LIMIT: "{}"}), loaded(ASKS, {LIMIT: "{}"})))
+    assert decision.result is Result.PATCHED
+    (line,) = decision.warnings
+    assert "once is for new pods" in line
+
+
+@pytest.mark.parametrize(
+    "labels", [{}, {"podrate.io/bandwidth": "20M"}, ASKS | {"podrate.io/egress": "1M"}, ASKS | {INJECT: "true"}]
+)
 @pytest.mark.parametrize("settings", [SETTINGS, ONCE])
 def test_a_limit_that_was_put_in_force_once_can_not_be_changed(labels: dict[str, str], settings: Settings) -> None:
     """Whatever new pods get by now. Its annotation would say what the kernel does not."""

@@ -196,15 +196,17 @@ without it. Nothing is left behind. The exit code is that of the first FAIL, or 
 examples:
   podrate doctor
   podrate doctor --json | jq '.[] | select(.ok | not)'
+  podrate doctor --log                # what to report, with uname -a, where the kernel refuses the programs
 """
     parser.add_argument(
         "--json", action="store_true", help="a list of objects: check, needed, ok, reason, what, remedy"
     )
+    parser.add_argument("--log", action="store_true", help="the verifier's whole log too, where it refuses a program")
 
     def work(options: argparse.Namespace) -> int:
         from loader.doctor import doctor
 
-        return doctor(as_json=options.json)
+        return doctor(as_json=options.json, with_log=options.log)
 
     return work
 

@@ -21,6 +21,11 @@ class Finding(NamedTuple):
     failure: Failure | None
 
     @property
+    def log(self) -> str:
+        """All that the verifier said, where it refused a program; else "". Many lines: up to 16 MB."""
+        return getattr(self.failure and self.failure.__cause__, "log", "")
+
+    @property
     def mark(self) -> str:
         """ok; FAIL; or less, where podrate works without it."""
         if self.failure is None:
@@ -28,14 +33,16 @@ class Finding(NamedTuple):
         return "FAIL" if self.needed else "less"
 
 
-def doctor(*, as_json: bool) -> int:
+def doctor(*, as_json: bool, with_log: bool) -> int:
     """Look at everything and print it; 0, or the exit code of the first thing that is needed and not there."""
     found = list(_findings())
     if as_json:
-        print(json.dumps([_fields(each) for each in found], indent=2))
+        print(json.dumps([{**_fields(each), **({"log": each.log} if with_log else {})} for each in found], indent=2))
     else:
         for each in found:
             print(printable(f"{each.mark:<5}{each.works}" if each.failure is None else f"{each.mark:<5}{each.failure}"))
+            for line in each.log.splitlines() if with_log else ():
+                print(printable(f"     {line}"))
     return next((each.failure.exit_code for each in found if each.failure and each.needed), 0)
 
 
@@ -75,7 +82,9 @@ def _adoption() -> Failure | None:
         bpf.ObjectSpec(OBJECT).load().close()
     except bpf.BpfError as error:
         what = f"older connections get a fixed pace until they close: {error}"
-        return Failure("old-kernel", what, "use Linux 6.12, as root")
+        failure = Failure("old-kernel", what, "use Linux 6.12, as root")
+        failure.__cause__ = error
+        return failure
     return None
 
 

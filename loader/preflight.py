@@ -56,7 +56,10 @@ def explain(error: bpf.BpfError, cgroup: str = "") -> Failure:
     if error.errno in (EPERM, EACCES) and not isinstance(error, bpf.VerifierError) and (label := _security_label()):
         remedy = "allow it the class bpf (SELinux), or run podrate under another label"
         return Failure("permission", f"{where}: a security module refused it to {label}", remedy)
-    return Failure("kernel", where, "podrate needs Linux 5.10 or newer with BPF, BTF and cgroup v2")
+    remedy = "use Linux 5.10 or newer with BPF, BTF and cgroup v2"
+    if isinstance(error, bpf.VerifierError):
+        remedy += "; if it is, please report the whole of this: podrate doctor --log"
+    return Failure("kernel", where, remedy)
 
 
 def user_namespace() -> Failure | None:

@@ -9,7 +9,9 @@ import pytest
 
 from bench.cgroup import cgroup2_mount
 from loader.failure import EXIT_CODES
+from loader.shaper import OBJECT
 from tests.kernel.conftest import Podrate, in_a_mount_namespace
+from tests.kernel.test_bpf import compiled
 
 SECCOMP = str(Path(__file__).with_name("with_seccomp.py"))
 
@@ -51,6 +53,21 @@ def test_what_is_missing_is_found(podrate: Podrate, reason: str, prefix: tuple[s
     first = next(each for each in found if not each["ok"])
     assert (first["reason"], first["needed"]) == (reason, True)
     assert first["remedy"]
+
+
+def test_what_the_verifier_says_is_there_in_full(podrate: Podrate, tmp_path: Path) -> None:
+    bad = compiled(tmp_path, "return *(char *)(long)skb->data & 1;")
+    prefix = in_a_mount_namespace(f"mount --bind {bad} {OBJECT}")
+    done = podrate("doctor", "--log", prefix=prefix)
+    assert done.returncode == EXIT_CODES["kernel"]
+    failed, *log = done.stdout.partition("FAIL ")[2].splitlines()
+    assert failed.endswith("podrate doctor --log")
+    assert "outside of the packet" in failed
+    assert all(line.startswith("     ") for line in log)
+    assert any("processed" in line and "insns" in line for line in log)
+    found = json.loads(podrate("doctor", "--log", "--json", prefix=prefix).stdout)
+    assert found[-1]["log"].splitlines() == [line.removeprefix("     ") for line in log]
+    assert "insns" not in podrate("doctor", prefix=prefix).stdout
 
 
 def test_what_podrate_does_without_is_no_failure(podrate: Podrate) -> None:

@@ -1,6 +1,7 @@
 """The binding with other distributions' libbpf, and their Python: Debian's packages, unpacked beside this system.
 
-They are downloaded once, by apt from the mirror that this machine uses, into a cache of ours.
+They are downloaded once, by apt from the mirror that this machine uses, into a cache of ours. The oldest, libbpf 1.0,
+is in none of its suites: it is built of the sources in the crate libbpf-sys.
 """
 
 import json
@@ -70,6 +71,49 @@ def distribution(suite: str) -> Path:
     return root
 
 
+_CRATE = """\
+[package]
+name = "sources"
+version = "0.0.0"
+[lib]
+path = "none.rs"
+[dependencies]
+libbpf-sys = "~1.0"
+"""
+
+
+def oldest() -> Path:
+    """The directory of a libbpf.so.1 that is libbpf 1.0. Skips where it can't be had."""
+    directory = _CACHE / "1.0"
+    if directory.exists():
+        return directory
+    if missing := [tool for tool in ("cargo", "make", "cc") if not shutil.which(tool)]:
+        pytest.skip(f"libbpf 1.0 is built with {' and '.join(missing)}")
+    work = _CACHE / "1.0.new"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    (work / "Cargo.toml").write_text(_CRATE)
+    (work / "none.rs").touch()
+    for argv in (
+        ["cargo", "vendor", "--quiet", "crates"],
+        [
+            "make",
+            "--quiet",
+            "-C",
+            "crates/libbpf-sys/libbpf/src",
+            "NO_PKG_CONFIG=1",
+            f"OBJDIR={work}/built",
+            f"{work}/built/libbpf.so.1",
+        ],
+    ):
+        done = subprocess.run(argv, cwd=work, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"{argv[0]} can't make libbpf 1.0: {done.stderr.splitlines()[-1]}")
+    (work / "built").rename(directory)
+    shutil.rmtree(work)
+    return directory
+
+
 @pytest.mark.parametrize(
     ("complete", "line"),
     [
@@ -103,13 +147,25 @@ def test_the_binding_with(suite: str, least: tuple[int, int], pod_cgroup: Cgroup
     script += 'python=$(ls $0/usr/bin | grep -m1 -x "python3[.][0-9]*"); exec chroot $0 $python -IS "$@"'
     argv: list[str | Path] = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, root]
     argv += [ROOT / "tests/kernel/binding.py", pod_cgroup.path, bad]
-    ran = subprocess.run(argv, capture_output=True, text=True, env={"PATH": os.environ["PATH"]}, check=False)
+    assert bound(argv, {"PATH": os.environ["PATH"]}) >= least
+
+
+def test_the_binding_with_the_oldest(pod_cgroup: Cgroup, tmp_path: Path) -> None:
+    """And this machine's Python."""
+    bad = compiled(tmp_path, "return *(char *)(long)skb->data & 1;")
+    argv: list[str | Path] = [sys.executable, "-IS", ROOT / "tests/kernel/binding.py", pod_cgroup.path, bad]
+    assert bound(argv, {"LD_LIBRARY_PATH": str(oldest())}) == (1, 0)
+
+
+def bound(argv: list[str | Path], environment: dict[str, str]) -> tuple[int, ...]:
+    """Run binding.py and look at what it did; the version of its libbpf."""
+    ran = subprocess.run(argv, capture_output=True, text=True, env=environment, check=False)
     assert ran.returncode == 0, ran.stderr
     done = json.loads(ran.stdout)
-    assert tuple(map(int, done["libbpf"].split("."))) >= least
     assert (done["attached"], done["verdict"]) == (True, 1)
     assert done["limit"] == '{"v":1,"egress":10000000,"ingress":20000000}'
     assert (done["missing"]["errno"], done["missing"]["log"]) == (2, 0)
     assert done["bad"]["errno"] == 13
     assert "outside of the packet" in done["bad"]["line"]
     assert done["bad"]["log"] > 3
+    return tuple(map(int, done["libbpf"].split(".")))

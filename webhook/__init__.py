@@ -11,9 +11,11 @@
     pods         a pod that is created, and one that runs and is changed
     workload     Deployments and others: their template, judged as a pod
     subresources ephemeral containers and Bindings: the ways past a pod's own admission
-    namespaces   the cluster's Namespaces, kept current by a watch
+    collection   objects of the API server's, kept current by a watch
+    namespaces   the cluster's Namespaces, by such a watch
     namespace    a Namespace's defaults and caps, and whether it may have them
     obstacles    where no limit could be kept
+    bounds       what LimitRanges and ResourceQuotas say of the loader
     advice       the warnings
     check        podrate check: the same decision on files, offline
     manifests    the objects in such files

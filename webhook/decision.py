@@ -37,6 +37,7 @@ class Reason(StrEnum):
     NO_LOADER = "no-loader"  # a limit for a running pod that has no loader, or a change where it has ended
     UNSUPPORTED = "unsupported"  # Windows, a static pod, hostUsers: false, a sandbox: no limit would hold there
     POD_SECURITY = "pod-security"  # the Namespace's PodSecurity level forbids the loader
+    RESOURCES = "resources"  # a LimitRange or a ResourceQuota of the Namespace rejects every pod with the loader
     UNAVAILABLE = "unavailable"  # the Namespace could not be read
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from bandwidth.invalid import Invalid
 from bandwidth.keys import Asked, ours
 from bandwidth.policy import namespace_rules
+from webhook.bounds import OfNamespace
 from webhook.decision import Decision, Reason, Refusal, Result
 from webhook.request import an_object, optional, required
 
@@ -15,11 +16,12 @@ ENFORCE = "pod-security.kubernetes.io/enforce"
 
 @dataclass(frozen=True)
 class Namespace:
-    """A Namespace's name and metadata; by default one that says nothing."""
+    """A Namespace's name and metadata, and what bounds its pods' resources; by default one that says nothing."""
 
     name: str = "default"
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    bounds: OfNamespace = field(default_factory=dict)
 
     @cached_property
     def rules(self) -> Asked:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from bandwidth.keys import Asked
+from webhook import bounds
 from webhook.decision import Reason, Refusal
 from webhook.namespace import ENFORCE, Namespace
 from webhook.pod import Pod
@@ -62,6 +63,15 @@ def refuse(pod: Pod, asked: Asked, namespace: Namespace, settings: Settings) -> 
             "capabilities BPF and NET_ADMIN and a hostPath volume",
             allowed="a Namespace of level privileged",
             example=f"kubectl label namespace {namespace.name} {ENFORCE}=privileged --overwrite",
+        )
+    if breach := bounds.breach(namespace.bounds, settings.requests, settings.limits):
+        raise _refusal(
+            Reason.RESOURCES,
+            asked,
+            namespace,
+            reason=f"{breach.source} of Namespace {namespace.name} {breach.reason}",
+            allowed="loader.resources in podrate's chart that it allows, or another of its kind",
+            example=f"helm upgrade --reuse-values --set {breach.example}",
         )
 
 

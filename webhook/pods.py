@@ -7,7 +7,7 @@ from bandwidth.invalid import Invalid
 from bandwidth.keys import KUBERNETES, Asked, ours, read
 from bandwidth.limit import ANNOTATION, Limit, decode, encode
 from bandwidth.policy import Outcome, pod_limit
-from webhook import obstacles
+from webhook import bounds, obstacles
 from webhook.advice import warnings
 from webhook.decision import Decision, Reason, Refusal, Result
 from webhook.namespace import Namespace
@@ -30,7 +30,10 @@ def created(pod: Pod, namespace: Namespace, settings: Settings) -> Decision:
     patch = inject(pod, text, settings, _translated(pod, asked, settings))
     result = Result.PATCHED if patch else Result.ALLOWED
     line = text if patch else "has it all already"
-    lines = warnings(pod, asked, outcome.limit, settings)
+    lines = (
+        *warnings(pod, asked, outcome.limit, settings),
+        *bounds.tight(namespace.bounds, settings.requests, settings.limits),
+    )
     return Decision(result, Reason.LIMITED, line, patch, warnings=lines, audit={"limit": text})
 
 

@@ -16,6 +16,7 @@ from bandwidth.keys import EXAMPLES, KUBERNETES
 from bandwidth.rate import parse_rate
 from tests.webhook.deciding import LIMIT, SETTINGS, loaded, of
 from tests.webhook.reviews import pod, review
+from tests.webhook.test_bounds import limit_range, quota, shop
 from tests.webhook.test_templates import KINDS, applied, workload
 from webhook.decision import Decision, unavailable
 from webhook.namespace import ENFORCE, Namespace
@@ -117,6 +118,17 @@ def obstacles() -> Iterator[Row]:
             f"{_written(TEN)} in a Namespace with `{ENFORCE}: {level}`",
             of(review(pod(TEN)), Namespace("shop", labels)),
         )
+    for item, said in (
+        ({"min": {"cpu": "50m"}}, "min: {cpu: 50m}"),
+        ({"max": {"memory": "32Mi"}}, "max: {memory: 32Mi}"),
+        ({"maxLimitRequestRatio": {"cpu": "10"}}, "maxLimitRequestRatio: {cpu: 10}"),
+    ):
+        namespace = shop(ranges=[limit_range(item)])
+        yield f"{_written(TEN)}, where a LimitRange says of each Container `{said}`", of(review(pod(TEN)), namespace)
+    unstated = replace(SETTINGS, limits={"memory": "64Mi"})
+    namespace = shop(quotas=[quota({"limits.cpu": "10"})])
+    what = f"{_written(TEN)}, where a ResourceQuota has `limits.cpu`, and the chart's `loader.resources` no cpu limit"
+    yield what, of(review(pod(TEN)), namespace, unstated)
 
 
 def names() -> Iterator[Row]:
@@ -173,6 +185,8 @@ def warned() -> Iterator[Row]:
         what += " beside `podrate.io/bandwidth: 1M`"
         yield f"{what}, with `kubernetesAnnotations`", of(review(both), SHOP, HONOURED)
         yield f"{what}, without `kubernetesAnnotations`", of(review(both))
+    tight = shop(quotas=[quota({"limits.cpu": "10"}, {"limits.cpu": "9950m"})])
+    yield f"{_written(TEN)}, where a ResourceQuota is nearly used up", of(review(pod(TEN)), tight)
     yield "a key on a Deployment itself", applied("Deployment", workload("Deployment", pod(), TEN))
     for what, other in (
         ("spec.os.name: windows", pod(os={"name": "windows"})),
@@ -229,9 +243,10 @@ twice. A manifest with the old annotation can be applied again, and changed.
 _NOT_SEEN = """\
 ## What can't be said so early
 
-- A **LimitRange** whose minimum is above the loader's requests, or whose ratio of limit to request is below 100 (cpu)
-  or 4 (memory), rejects the pod in its own words; a **ResourceQuota** counts the loader's requests and limits. Set the
-  chart's `loader.resources`.
+- Of **LimitRanges** those for whole pods (`type: Pod`), of **ResourceQuotas** those with scopes: the API server's own
+  words, `maximum cpu usage per Pod is ...` and `exceeded quota`, count the loader's requests and limits to the pod's.
+  The chart's `loader.resources` makes them smaller. The same words are all that is said where podrate may not list
+  LimitRanges and ResourceQuotas; everything else works without that right.
 - A Namespace, a user or a runtime class that the API server's own configuration exempts from **PodSecurity** is not
   seen as such, nor is a level that this configuration gives to Namespaces without the label. Take the label off the
   former.

@@ -28,7 +28,7 @@ ENFORCE = "pod-security.kubernetes.io/enforce"
 def quiet_in_the_end() -> Iterator[None]:
     """The watches outlive their tests, and would print that the API server has gone."""
     yield
-    mock.patch("webhook.namespaces.log").start()
+    mock.patch("webhook.collection.log").start()
 
 
 def api(kubeconfig: Path) -> Api:
@@ -72,7 +72,7 @@ def test_it_is_right_from_the_first_and_follows(plane: ControlPlane) -> None:
 
 
 def test_one_that_is_younger_than_the_watch_is_asked_for(plane: ControlPlane, watched: Watched) -> None:
-    with mock.patch.object(watched, "_take"):  # a watch that lags
+    with mock.patch.object(watched._collection, "_take"):  # a watch that lags
         plane.kubectl("create", "namespace", "young")
         plane.kubectl("label", "namespace", "young", "podrate.io/egress=1M")
         assert run(watched.get("young")) == Namespace("young", {"podrate.io/egress": "1M"})
@@ -111,7 +111,7 @@ def test_it_lists_again_when_its_version_is_forgotten(plane: ControlPlane) -> No
     plane.forget(plane.get("namespace", "default")["metadata"]["resourceVersion"])
     with mock.patch.dict(os.environ, KUBECONFIG=str(plane.kubeconfig)):
         watched = Watched(Forgotten())
-    with mock.patch.object(watched, "_list", wraps=watched._list) as listed:
+    with mock.patch.object(watched._collection, "list", wraps=watched._collection.list) as listed:
         run(watched.start())
         deadline = time.monotonic() + 10
         while listed.call_count < 2:
@@ -124,7 +124,8 @@ def test_it_lists_again_when_its_version_is_forgotten(plane: ControlPlane) -> No
 def test_an_event_that_makes_no_sense_does_not_end_the_watch(plane: ControlPlane) -> None:
     watched = Watched(api(plane.kubeconfig))
     real = watched._api.watch
-    with mock.patch.object(watched._api, "watch", side_effect=[iter([{"type": "ADDED", "object": None}])]):
+    nonsense = {"type": "ADDED", "object": None}
+    with mock.patch.object(watched._api, "watch", side_effect=lambda *_: iter([nonsense])):  # of each collection
         run(watched.start())
         time.sleep(0.5)
     watched._api.watch = real  # type: ignore[method-assign]

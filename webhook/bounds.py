@@ -1,0 +1,177 @@
+"""What LimitRanges and ResourceQuotas say of the loader.
+
+A pod that breaks one is rejected by the API server, in words that don't name the loader, and of a Deployment only in
+its ReplicaSet's events. So it is explained before: a LimitRange that no loader of these settings meets, a quota that
+wants of every container what the loader does not state. What is left of a quota changes with each pod: a warning.
+
+The rules are those of the API server's plugins LimitRanger and ResourceQuota (plugin/pkg/admission/limitranger,
+pkg/quota/v1/evaluator/core).
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+Object = dict[str, Any]
+LIMIT_RANGE, QUOTA = "LimitRange", "ResourceQuota"
+COLLECTIONS: Mapping[str, str] = {"/api/v1/limitranges": LIMIT_RANGE, "/api/v1/resourcequotas": QUOTA}
+
+Quantities = Mapping[str, str]
+_ITEM = ("min", "max", "default", "defaultRequest", "maxLimitRequestRatio")
+# By kind and name: what we need of the object.
+OfNamespace = dict[tuple[str, str], Any]
+
+_QUANTITY = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(n|u|m|k|[MGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,3})?")
+_SCALES = {prefix: Decimal(1000) ** power for power, prefix in enumerate("num kMGTPE", start=-3)}
+_SCALES |= {f"{prefix}i": Decimal(1024) ** power for power, prefix in enumerate("KMGTPE", start=1)}
+# A quota on "cpu" is one on requests.cpu.
+_QUOTED = {f"{part}.{what}": (part, what) for part in ("requests", "limits") for what in ("cpu", "memory")}
+_QUOTED |= {what: ("requests", what) for what in ("cpu", "memory")}
+_TYPICAL = {"cpu": "100m", "memory": "64Mi"}
+
+
+@dataclass(frozen=True)
+class Breach:
+    """Why the loader is rejected: by which object, in words that follow its name; and a chart value that helps."""
+
+    source: str
+    reason: str
+    example: str
+
+
+class Bounds:
+    """All of them, by Namespace."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, OfNamespace] = {}
+
+    def of(self, namespace: str) -> OfNamespace:
+        """Those of one Namespace: the same dict for ever, which follows what is stored."""
+        return self._known.setdefault(namespace, {})
+
+    def store(self, kind: str) -> "_Stored":
+        """Where the objects of `kind` come in (collection.Store)."""
+        return _Stored(self, kind)
+
+
+class _Stored:
+    def __init__(self, bounds: Bounds, kind: str) -> None:
+        self._bounds = bounds
+        self._kind = kind
+
+    def whole(self, items: list[Object]) -> None:
+        for each in list(self._bounds._known.values()):
+            for key in [key for key in each if key[0] == self._kind]:
+                del each[key]
+        for item in items:
+            self.put(item)
+
+    def put(self, item: Object) -> None:
+        metadata, spec = item["metadata"], item.get("spec") or {}
+        if self._kind == LIMIT_RANGE:
+            items = [each for each in spec.get("limits") or () if each["type"] == "Container"]
+            kept: Any = [{key: _quantities(each.get(key)) for key in _ITEM} for each in items]
+        else:  # one with scopes is for some pods only, and who knows which
+            some = spec.get("scopes") or spec.get("scopeSelector")
+            status = item.get("status") or {}
+            kept = ({}, {}) if some else (_quantities(status.get("hard")), _quantities(status.get("used")))
+        self._bounds.of(metadata["namespace"])[self._kind, metadata["name"]] = kept
+
+    def drop(self, item: Object) -> None:
+        metadata = item["metadata"]
+        self._bounds.of(metadata["namespace"]).pop((self._kind, metadata["name"]), None)
+
+
+def breach(bounds: OfNamespace, requests: Quantities, limits: Quantities) -> Breach | None:
+    """What rejects every pod with a loader of these requests and limits; None when nothing does."""
+    if not bounds:
+        return None
+    ranges, quotas = _split(bounds)
+    requests, limits = _with_defaults(ranges, requests, limits)
+    for name, items in ranges:
+        for item in items:
+            for said, example in _outside(item, requests, limits):
+                return Breach(f"{LIMIT_RANGE} {name}", f"forbids the loader, whose {said}", example)
+    for name, (hard, _) in quotas:
+        for key in hard:
+            part, what = _QUOTED.get(key, ("", ""))
+            if part and what not in (requests if part == "requests" else limits):
+                said = f"wants {part}.{what} of every container, and the loader has none"
+                return Breach(f"{QUOTA} {name}", said, f"loader.resources.{part}.{what}={_TYPICAL[what]}")
+    return None
+
+
+def tight(bounds: OfNamespace, requests: Quantities, limits: Quantities) -> list[str]:
+    """The quotas that have less left than a loader takes: a line each."""
+    if not bounds:
+        return []
+    ranges, quotas = _split(bounds)
+    requests, limits = _with_defaults(ranges, requests, limits)
+    lines = []
+    for name, (hard, used) in quotas:
+        for key, most in hard.items():
+            part, what = _QUOTED.get(key, ("", ""))
+            taken = (requests if part == "requests" else limits).get(what)
+            if taken is not None and (left := _number(most) - _number(used.get(key, "0"))) < _number(taken):
+                left = max(left, Decimal(0))
+                rest = _written(what, left)
+                lines.append(f"podrate: {QUOTA} {name} has {rest} of {key} left; a pod's loader takes {taken}")
+    return lines
+
+
+def _split(bounds: OfNamespace) -> tuple[list[Any], list[Any]]:
+    """LimitRanges and quotas by name, as they are now: another thread changes them."""
+    items = sorted(bounds.copy().items(), key=lambda item: item[0])
+    ranges, quotas = (
+        [(name, kept) for (kind, name), kept in items if kind == wanted] for wanted in (LIMIT_RANGE, QUOTA)
+    )
+    return ranges, quotas
+
+
+def _with_defaults(ranges: Sequence[Any], requests: Quantities, limits: Quantities) -> tuple[Quantities, Quantities]:
+    """As LimitRanger completes a container: its own limit is its request by default."""
+    items = [item for _, each in ranges for item in each]
+    default_requests, default_limits = (
+        {what: quantity for item in items for what, quantity in item[key].items()}
+        for key in ("defaultRequest", "default")
+    )
+    return {**default_requests, **limits, **requests}, {**default_limits, **limits}
+
+
+def _outside(item: Mapping[str, Any], requests: Quantities, limits: Quantities) -> Iterator[tuple[str, str]]:
+    """What of the loader is outside of an item of a LimitRange, and the value with which it would be inside."""
+    for what, least in item["min"].items():
+        for part, quantities in (("requests", requests), ("limits", limits)):
+            if what in quantities and _number(quantities[what]) < _number(least):
+                yield f"{part}.{what} of {quantities[what]} is below {least}", f"loader.resources.{part}.{what}={least}"
+    for what, most in item["max"].items():
+        for part, quantities in (("limits", limits), ("requests", requests)):
+            if what in quantities and _number(quantities[what]) > _number(most):
+                yield f"{part}.{what} of {quantities[what]} is above {most}", f"loader.resources.{part}.{what}={most}"
+    for what, ratio in item["maxLimitRequestRatio"].items():
+        if what in requests and what in limits and _number(limits[what]) > _number(requests[what]) * _number(ratio) > 0:
+            said = f"limits.{what} of {limits[what]} is more than {ratio} times its request, {requests[what]}"
+            yield said, f"loader.resources.requests.{what}={_written(what, _number(limits[what]) / _number(ratio))}"
+
+
+def _quantities(raw: object) -> dict[str, str]:
+    """Those of a map of resources that can be read: by a review nobody could do anything about the others."""
+    written = raw if isinstance(raw, dict) else {}
+    return {key: it for key, it in written.items() if isinstance(it, str) and _QUANTITY.fullmatch(it)}
+
+
+def _number(quantity: str) -> Decimal:
+    """A Kubernetes quantity: from `_quantities`, or from our own options."""
+    match = _QUANTITY.fullmatch(quantity)
+    number, suffix = match.groups() if match else ("0", "")
+    if suffix and suffix[1:] and suffix[0] in "eE":
+        return Decimal(number + suffix)
+    return Decimal(number) * _SCALES[suffix or " "]
+
+
+def _written(what: str, quantity: Decimal) -> str:
+    """In the unit that people use for it, no less than it is."""
+    return f"{math.ceil(quantity * 1000)}m" if what.endswith("cpu") else f"{math.ceil(quantity / 1024**2)}Mi"

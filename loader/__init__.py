@@ -7,10 +7,11 @@ From the bottom up; each module imports only from those above it:
     failure     the one exception that ends a command: a reason code, a line, a remedy, an exit code
     libbpf      libbpf.so.1 as C declares it: only what we use
     bpf         the typed API on top: object spec, loaded object, maps, programs, attachments
-    cgroup      where cgroup v2 is mounted, a pod's cgroup by its UID, a cgroup of our own
+    cgroup      where cgroup v2 is mounted, a pod's cgroup by its UID
     bucket      a Limit as the kernel holds it; the counters
     shaper      the programs, loaded and attached to a cgroup
     attached    those that are found on one, whoever attached them; who else is there
+    transient   a cgroup of our own
     preflight   why the kernel refuses; imported only when it did
     namespace   a cgroup's processes, and their network namespaces
     queue       the ingress queue, for those who ask for it

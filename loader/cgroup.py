@@ -1,4 +1,4 @@
-"""cgroup v2: where it is mounted, a pod's cgroup by its UID, and a cgroup of our own.
+"""cgroup v2: where it is mounted, and a pod's cgroup by its UID.
 
 A cgroup is never guessed: whatever is not found is a Failure, because a limit on another cgroup (the root, say)
 would filter the whole machine.
@@ -7,14 +7,8 @@ would filter the whole machine.
 from __future__ import annotations
 
 import os
-from errno import EACCES, EAGAIN, EEXIST, EPERM, EROFS
 
 from loader.failure import Failure
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
 
 
 def mount_point(below: str = "/") -> str:
@@ -35,10 +29,10 @@ def mount_point(below: str = "/") -> str:
                     if filesystem.startswith(b"cgroup2 "):
                         return path
                     version_1 = True
-    what = "no cgroup v2 is mounted" + ("" if below == "/" else f" at or below {below}")
-    if version_1:
-        what += ", only v1"
-    raise Failure("no-cgroup2", what, "boot with systemd.unified_cgroup_hierarchy=1")
+    what = "no cgroup v2 is mounted" + ("" if below == "/" else f" at or below {below}") + ", only v1" * version_1
+    in_pod = below != "/" and not version_1
+    remedy = "mount the node's /sys/fs/cgroup there" if in_pod else "boot with systemd.unified_cgroup_hierarchy=1"
+    raise Failure("no-cgroup2", what, remedy)
 
 
 def find_pod(root: str, uid: str) -> str:
@@ -84,56 +78,3 @@ def of_process(pid: str) -> str:
     if path.endswith(" (deleted)"):
         raise Failure("no-cgroup", f"the cgroup of process {pid} has been removed", "start anew, in one that is there")
     return mount_point() + path.rstrip("/")
-
-
-_WHY_NOT_MADE = {
-    **dict.fromkeys((EACCES, EPERM), ("permission", "run as root")),
-    EROFS: ("permission", "run podrate where the cgroup2 mount is writable: sudo, docker run --privileged"),
-    EAGAIN: ("no-cgroup", "raise cgroup.max.descendants and cgroup.max.depth of the cgroups above"),
-    EEXIST: ("no-cgroup", "try again, or remove it: rmdir"),
-}
-
-
-class TransientCgroup:
-    """A new cgroup below this process's own, removed on exit unless something still runs in it."""
-
-    def __init__(self, name: str) -> None:
-        self.path = os.path.join(of_process("self"), name)
-        try:
-            os.mkdir(self.path)
-        except OSError as error:
-            reason, remedy = _WHY_NOT_MADE.get(error.errno or 0, ("no-cgroup", "try again"))
-            raise Failure(reason, f"{self.path} can't be made: {error.strerror}", remedy) from None
-
-    def enter(self) -> None:
-        """Move this process in."""
-        with open(os.path.join(self.path, "cgroup.procs"), "w") as file:
-            file.write(str(os.getpid()))
-
-    def processes(self) -> list[int]:
-        """The processes in the cgroup and the cgroups below it."""
-        found = []
-        for directory, _, _ in os.walk(self.path):
-            try:
-                with open(os.path.join(directory, "cgroup.procs")) as file:
-                    found += [int(line) for line in file]
-            except OSError:  # removed while we looked
-                continue
-        return found
-
-    def remove(self) -> bool:
-        """Remove the cgroup and those below it; False if something still runs in it."""
-        try:
-            for directory, _, _ in os.walk(self.path, topdown=False):
-                os.rmdir(directory)
-        except OSError:
-            return False
-        return True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.remove()

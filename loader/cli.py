@@ -5,6 +5,7 @@ What a pod runs (sidecar, probe) is told apart before anything else is imported:
 
 import os
 import sys
+from errno import ENOSPC
 
 from loader.failure import RUN_EXIT_CODE, Failure
 from loader.say import say
@@ -35,7 +36,8 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes once more when it ends
         return 141
     except OSError as error:  # a disk that is full, a directory that is read-only
-        say(str(error))
+        nameless = error.errno == ENOSPC and error.filename is None  # written to, and that is our output only
+        say(f"standard output: {error.strerror}" if nameless else str(error))
         return RUN_EXIT_CODE if command == "run" else 1
     except KeyboardInterrupt:
         return 130

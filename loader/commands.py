@@ -43,7 +43,7 @@ examples:
 
         if options.argv[:1] == ["--"]:
             options.argv.pop(0)
-        if not options.argv:
+        if not options.argv or not options.argv[0]:
             raise Failure("usage", "run needs a COMMAND", "podrate run --egress 10M -- curl http://example.com")
         return run(options.argv, limit(options), stats=options.stats)
 

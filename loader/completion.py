@@ -47,6 +47,7 @@ def _bash(known: list[Command]) -> str:
             [f"    {each.name})", '      case "$before" in', *lines, "      esac"] if lines else [f"    {each.name})"]
         )
         cases += [*case, f"      mapfile -t COMPREPLY < <({'; '.join(offers)}) ;;"]
+    names = " ".join(each.name for each in known)
     return "\n".join(
         [
             "# podrate completion bash",
@@ -54,7 +55,11 @@ def _bash(known: list[Command]) -> str:
             "  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} i",
             "  COMPREPLY=()",
             '  if [ "$COMP_CWORD" -eq 1 ]; then',
-            f"    mapfile -t COMPREPLY < <(compgen -W '{' '.join(each.name for each in known)} --help' -- \"$word\")",
+            f"    mapfile -t COMPREPLY < <(compgen -W '{names} --help' -- \"$word\")",
+            "    return",
+            "  fi",
+            '  if [ "${COMP_WORDS[1]}" = help ]; then',
+            f"    mapfile -t COMPREPLY < <(compgen -W '{names}' -- \"$word\")",
             "    return",
             "  fi",
             "  for ((i = 2; i < COMP_CWORD; i++)); do  # after -- another command's words",
@@ -105,7 +110,9 @@ def _zsh(known: list[Command]) -> str:
         for argument in arguments(each.parser):
             lines += [f"      {spec} \\" for spec in _zsh_specs(argument)]
         lines.append("      ;;")
-    return "\n".join([*lines, "  esac", "}", "compdef _podrate podrate", ""])
+    # A file of $fpath is run whole at the first Tab, under the function's name: it has to complete then, too.
+    last = 'if [[ $funcstack[1] == _podrate ]]; then _podrate "$@"; else compdef _podrate podrate; fi'
+    return "\n".join([*lines, "  esac", "}", last, ""])
 
 
 def _zsh_specs(argument: Argument) -> list[str]:

@@ -13,10 +13,11 @@ from errno import EACCES, ENOENT, ENOSYS, EPERM
 from typing import NamedTuple
 
 from loader import bpf
-from loader.cgroup import TransientCgroup, mount_point
+from loader.cgroup import mount_point
 from loader.failure import Failure
 from loader.libbpf import MapInfo, lib
 from loader.shaper import CAPABILITIES, HOOKS, Shaper
+from loader.transient import TransientCgroup
 
 OLDEST = (5, 10)  # Linux, for cgroup_skb programs as ours and sock_ops' header callbacks
 _MEMCG = (5, 11)  # from here on BPF's memory is the memory cgroup's, not RLIMIT_MEMLOCK's
@@ -135,7 +136,7 @@ def cgroups() -> Failure | None:
 def shaping() -> Failure | None:
     """The whole of it, done: a shaper is loaded, attached to a cgroup of its own, read back, and removed with it."""
     try:
-        with TransientCgroup(f"podrate-doctor-{os.getpid()}") as cgroup, Shaper() as shaper:
+        with TransientCgroup("doctor") as cgroup, Shaper() as shaper:
             shaper.attach(cgroup.path, bpf.ALLOW_MULTI)
     except Failure as failure:
         return failure

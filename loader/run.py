@@ -1,6 +1,7 @@
 """podrate run: a command in a cgroup of its own, limited from its first packet."""
 
 import contextlib
+import mmap
 import os
 import resource
 import signal
@@ -9,11 +10,11 @@ from collections.abc import Iterator
 
 from bandwidth.limit import Limit
 from loader import bpf
-from loader.cgroup import TransientCgroup
-from loader.failure import RUN_EXIT_CODE
+from loader.namespace import processes
 from loader.say import say
 from loader.shaper import Shaper
 from loader.stats import EVERY, Stats
+from loader.transient import TransientCgroup
 
 _FORWARDED = {
     signal.SIGHUP,
@@ -49,10 +50,8 @@ def run(command: list[str], limit: Limit, *, stats: bool = False) -> int:
 
 
 def _run(command: list[str], limit: Limit, previous: set[int | signal.Signals], stats: bool) -> int:
-    """The command's wait status, or that of an exit with 125 to 127; `previous` is the signal mask that it gets."""
-    # Random: two process ids of different PID namespaces may be the same.
-    name = f"podrate-run-{os.getpid()}-{os.urandom(4).hex()}"
-    with _queue(limit), TransientCgroup(name) as cgroup, Shaper() as shaper:
+    """The command's wait status, or that of an exit with 126 or 127; `previous` is the signal mask that it gets."""
+    with _queue(limit), TransientCgroup("run") as cgroup, Shaper() as shaper, mmap.mmap(-1, 1) as refused:
         shaper.buckets.set(limit)
         # ALLOW_MULTI, so that one podrate run works inside another: each limit applies.
         shaper.attach(cgroup.path, bpf.ALLOW_MULTI)
@@ -61,7 +60,11 @@ def _run(command: list[str], limit: Limit, previous: set[int | signal.Signals], 
         inherited = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
         def enter() -> None:
-            cgroup.enter()
+            try:
+                cgroup.enter()
+            except OSError as error:
+                refused[0] = error.errno or 0  # in memory that both have: subprocess tells us only that it failed
+                raise
             signal.signal(signal.SIGCHLD, inherited)
             signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
@@ -74,15 +77,14 @@ def _run(command: list[str], limit: Limit, previous: set[int | signal.Signals], 
         except OSError as error:
             say(f"{command[0]}: {error.strerror}")
             return 126 << 8
-        except subprocess.SubprocessError as error:
-            say(f"{cgroup.path} can't be entered: {error}")
-            return RUN_EXIT_CODE << 8
+        except subprocess.SubprocessError:
+            raise cgroup.not_entered(refused[0]) from None
         shown = Stats(shaper.buckets) if stats else None
         status = _wait(child.pid, shown)
         if shown:
             shown.summary()
         child.returncode = status  # we have reaped it ourselves
-        if left := cgroup.processes():
+        if left := processes(cgroup.path):
             say(f"{len(left)} process(es) of the command still run; they stay limited in {cgroup.path}")
         return status
 

@@ -163,11 +163,41 @@ def test_what_the_command_leaves_running_stays_limited(podrate: Podrate) -> None
         assert f"1 process(es) of the command still run; they stay limited in {cgroup}" in done.stderr
         (status,) = json.loads(podrate("status", "--sample", "0", "--json", str(cgroup)).stdout)
         assert status["egress"]["limit"] == 10_000_000
+        assert podrate("run", "--egress", "1M", "--", "true").returncode == 0
+        assert cgroup.exists(), "another run leaves it alone"
     finally:
         os.kill(pid, signal.SIGKILL)
         while (cgroup / "cgroup.procs").read_text():
             time.sleep(0.01)
-        cgroup.rmdir()
+    assert podrate("run", "--egress", "1M", "--", "true").returncode == 0
+    assert not cgroup.exists(), "the next removes it when nothing runs in it any more"
+
+
+def test_a_run_that_is_being_made_is_not_taken_for_abandoned(podrate: Podrate, home: Path) -> None:
+    """It is empty as well, but its podrate is there."""
+    made = home / f"podrate-run-{os.getpid()}-00000000"
+    made.mkdir()
+    assert podrate("run", "--egress", "1M", "--", "true").returncode == 0
+    made.rmdir()
+
+
+def test_a_cgroup_that_can_not_be_entered_says_why(podrate: Podrate, home: Path) -> None:
+    threaded = home / "threaded"
+    threaded.mkdir()
+    try:
+        (threaded / "cgroup.type").write_text("threaded")  # so that only such may be below `home`
+        code, line = podrate.error("run", "--egress", "10M", "--", "true")
+        assert (code, "can't be entered: Operation not supported. Remedy: " in line) == (RUN_EXIT_CODE, True)
+        assert "no-cgroup: " in line
+    finally:
+        threaded.rmdir()
+
+
+def test_what_can_not_be_written_is_said(podrate: Podrate) -> None:
+    done = podrate("man", prefix=("sh", "-c", '"$@" >/dev/full', "sh"))
+    assert (done.returncode, done.stderr) == (1, "podrate: standard output: No space left on device\n")
+    code, line = podrate.error("run", "--egress", "10M", "--", "")
+    assert (code, "run needs a COMMAND" in line) == (RUN_EXIT_CODE, True)
 
 
 def test_a_cgroup_that_can_not_be_made_says_why(podrate: Podrate, home: Path) -> None:

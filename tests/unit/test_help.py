@@ -14,6 +14,7 @@ from loader.completion import script
 from loader.failure import EXIT_CODES, Failure
 from loader.manual import MEANINGS, man, markdown
 from loader.parser import arguments, command, names, overview
+from tests.kernel.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,9 +145,26 @@ def test_bash_offers_commands_options_and_choices() -> None:
     assert completed("podrate at") == {"attach"}
     assert {"--egress", "--ingress", "--ingress-queue"} <= completed("podrate attach --")
     assert completed("podrate completion z") == {"zsh"}
+    assert completed("podrate help s") == {"set", "status"}
     assert completed("podrate attach --egress ") == set(), "a rate can't be completed"
     assert "loader" in completed("podrate run --egress 10M -- cat lo")
     assert "bash" in completed("podrate run --egress 10M -- bas")
+
+
+@needs("zsh")
+@pytest.mark.parametrize("installed", [True, False])
+def test_zsh_offers_them_at_the_first_tab(installed: bool, tmp_path: Path) -> None:
+    """From a file of $fpath, and evaluated by ~/.zshrc. On a terminal, for zsh completes nowhere else."""
+    (tmp_path / "_podrate").write_text(script("zsh"))
+    start = f"PS1='READY '; fpath=({tmp_path} $fpath); autoload -U compinit; compinit -u -D; "
+    start += "" if installed else f"unfunction _podrate; source {tmp_path}/_podrate; "
+    with Terminal(["zsh", "-f", "-i"], HOME=str(tmp_path)) as terminal:
+        terminal.press(f"{start}clear\r")
+        terminal.until("READY", 20)
+        terminal.press("podrate sta\t")
+        terminal.until("podrate status", 20)
+        terminal.press("--js\t")
+        terminal.until("podrate status --json", 20)
 
 
 @needs("fish")

@@ -10,7 +10,7 @@
     decide       from a request to allowed, patched or rejected: which rule is whose, and no I/O
     pods         a pod that is created, and one that runs and is changed
     workload     Deployments and others: their template, judged as a pod
-    subresources ephemeral containers and Bindings: the ways past a pod's own admission
+    subresources ephemeral containers, exec and Bindings: the ways past a pod's own admission
     collection   objects of the API server's, kept current by a watch
     namespaces   the cluster's Namespaces, by such a watch
     namespace    a Namespace's defaults and caps, and whether it may have them

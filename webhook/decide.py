@@ -58,6 +58,8 @@ def _judge(request: AdmissionRequest, settings: Settings, namespace: Namespace) 
             return pods.updated(Pod(new, _NEW), Pod(old, _OLD), namespace, settings, status=subresource == "status")
         case "UPDATE", ("", "pods", "ephemeralcontainers"):
             return subresources.debugged(Pod(new, _NEW))
+        case "CONNECT", ("", "pods", "exec" | "attach"):
+            return subresources.entered(new)
         case "CREATE", ("", "pods", "binding") | ("", "bindings", ""):
             return subresources.bound(new)
         case "CREATE" | "UPDATE" as operation, ("", "namespaces", ""):

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     ABOVE_CAP = "above-cap"  # more than the Namespace allows, or an opt-out that it doesn't
     NAME_TAKEN = "name-taken"  # a container, a volume or a mount that is podrate's own
     LOADER_CHANGED = "loader-changed"  # the loader taken out of a running pod, or altered
+    LOADER_ENTERED = "loader-entered"  # kubectl exec or attach into the loader
     NO_LOADER = "no-loader"  # a limit for a running pod that has no loader, or a change where it has ended
     UNSUPPORTED = "unsupported"  # Windows, a static pod, hostUsers: false, a sandbox: no limit would hold there
     POD_SECURITY = "pod-security"  # the Namespace's PodSecurity level forbids the loader

@@ -1,11 +1,11 @@
-"""The ways past a pod's own admission: what joins a running pod, and what the scheduler writes into it."""
+"""The ways past a pod's own admission: what joins or enters a running pod, and what the scheduler writes into it."""
 
 from bandwidth.keys import BANDWIDTH, ours
 from webhook.decision import Decision, Reason, Refusal, Result
 from webhook.patch import refuse_mounts
 from webhook.pod import Pod
 from webhook.request import an_object, optional
-from webhook.sidecar import is_loader
+from webhook.sidecar import NAME, is_loader
 
 
 def debugged(pod: Pod) -> Decision:
@@ -13,6 +13,18 @@ def debugged(pod: Pod) -> Decision:
     if any(is_loader(container) for container in pod.init_containers):
         refuse_mounts(pod)
     return Decision(Result.ALLOWED, Reason.AS_BEFORE, "ephemeral containers that leave the loader alone")
+
+
+def entered(options: object) -> Decision:
+    """`kubectl exec` or `attach` (PodExecOptions, PodAttachOptions). Raises Refusal for the loader.
+
+    The pod itself is not in the review, so that this goes by the container's name alone.
+    """
+    if optional(an_object(options, "request.object"), "container", str, "request.object") == NAME:
+        reason = "the loader may change the limit of every pod on its node, so nobody enters it"
+        allowed = "the pod's own containers"
+        raise Refusal(Reason.LOADER_ENTERED, "container", NAME, reason, allowed, "kubectl exec web -c web -- sh")
+    return Decision(Result.ALLOWED, Reason.NOT_OURS, "another container than the loader")
 
 
 def bound(binding: object) -> Decision:

@@ -35,10 +35,22 @@ def test_it_adds_little_to_its_base(provided: Provision, images: Images, figures
     assert added < 60
 
 
-def test_its_root_is_read_only(cluster: Cluster, pods: dict[str, Pod]) -> None:  # noqa: ARG001  one of them
-    script = "open('/usr/lib/podrate/new', 'w')"
-    done = cluster.kubectl("exec", "limited", "-c", "podrate", "--", "python3", "-c", script, check=False)
-    assert "Read-only file system" in done.stderr
+def test_its_root_is_read_only(pods: dict[str, Pod], node: Node) -> None:
+    mounts = node.execute("cat", f"/proc/{node.loader(pods['limited'].uid)}/mounts").splitlines()
+    (options,) = {fields[3] for line in mounts if (fields := line.split())[1] == "/"}
+    assert "ro" in options.split(",")
+
+
+def test_nobody_enters_it(cluster: Cluster, pods: dict[str, Pod]) -> None:  # noqa: ARG001  one of them
+    """It has the capabilities to take the limit off any pod of the node."""
+    for command in (
+        ["exec", "limited", "-c", "podrate", "--", "podrate", "status"],
+        ["attach", "limited", "-c", "podrate"],
+    ):
+        done = cluster.kubectl(*command, check=False)
+        assert done.returncode != 0
+        assert 'admission webhook "loader.podrate.io" denied the request: container: "podrate": ' in done.stderr
+    assert cluster.execute("limited", "echo", "other containers") == "other containers\n"
 
 
 def test_what_it_takes_while_it_waits(pods: dict[str, Pod], node: Node, figures: Figures) -> None:

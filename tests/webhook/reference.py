@@ -139,6 +139,8 @@ def names() -> Iterator[Row]:
     yield "a volume `podrate-state` of the pod's own", of(review(pod(TEN, volumes=[{"name": "podrate-state"}])))
     mounts = [{"name": "web", "volumeMounts": [{"name": "podrate-cgroup", "mountPath": "/x"}]}]
     yield "a container of the pod's own that mounts `podrate-cgroup`", of(review(pod(TEN, containers=mounts)))
+    enters = review({"container": "podrate", "command": ["sh"]}, operation="CONNECT", subResource="exec")
+    yield "`kubectl exec` or `attach` with `-c podrate`", of(enters)
     binding = {"metadata": {"name": "web", "annotations": {LIMIT: "{}"}}}
     about = {"group": "", "version": "v1", "resource": "bindings"}
     yield f"a Binding with the annotation `{LIMIT}`", of(review(binding, resource=about))

@@ -283,6 +283,18 @@ def test_an_ephemeral_container_does_not_get_at_the_loaders_volumes(plane: Contr
     assert "patched" in patched(plane, running_pod, change, "--subresource=ephemeralcontainers")
 
 
+def test_nobody_enters_the_loader(plane: ControlPlane, webhook: Webhook, running_pod: str) -> None:
+    for command in (["exec", running_pod, "-c", "podrate", "--", "sh"], ["attach", running_pod, "-c", "podrate"]):
+        said = plane.kubectl(*command, check=False)
+        assert DENIED.format("loader.podrate.io") + 'container: "podrate": the loader may change the limit of ' in said
+    before = len(webhook.reviews())
+    for container in ([], ["-c", "web"]):
+        said = plane.kubectl("exec", running_pod, *container, "--", "sh", check=False)
+        assert "denied the request" not in said
+        assert "node" in said, "there is none here to run it"
+    assert len(webhook.reviews()) == before
+
+
 def test_the_loader_stays(plane: ControlPlane, running_pod: str) -> None:
     said = plane.kubectl("set", "image", f"pod/{running_pod}", "podrate=other", check=False)
     assert "the loader's image can't be changed" in said

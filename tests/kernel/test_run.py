@@ -254,12 +254,20 @@ def test_stats_are_a_live_line_on_a_terminal() -> None:
 def test_job_control_in_a_real_shell(stats: list[str]) -> None:
     """Ctrl-Z, jobs, fg, Ctrl-C: of bash's interactive kind."""
     argv = " ".join(
-        [*LIMITED, "10M", *stats, "--", "sh", "-c", "'trap \"echo g$((1))t; exit 9\" INT; while :; do sleep 0.1; done'"]
+        [
+            *LIMITED,
+            "10M",
+            *stats,
+            "--",
+            "sh",
+            "-c",
+            "'trap \"echo g$((1))t; exit 9\" INT; echo r$((1))n; while :; do sleep 0.1; done'",
+        ]
     )
     with Terminal(["bash", "--norc", "--noprofile", "-i"], columns=140, PS1="prompt> ") as terminal:
         terminal.until("prompt>")
         terminal.press(argv + "\n")
-        terminal.read(1.5)
+        terminal.until("r1n")
         terminal.press("\x1a")
         terminal.until("Stopped")
         terminal.press("jobs -l; echo in the $((6 * 7)) shell\n")

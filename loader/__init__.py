@@ -30,8 +30,10 @@ From the bottom up; each module imports only from those above it:
     run         podrate run: a command in a cgroup of its own
     attach      podrate attach, set and detach
     status      podrate status
-    options     those that make a limit
-    commands    what each command takes, with examples
+    options     what several commands take: those that make a limit, and TARGET
+    limiting    what run, attach, set and detach take, with examples
+    looking     what status, top and doctor take
+    commands    all of them by name
     parser      the one parser, of our commands and of those that other packages add
     completion  made of it: for bash, zsh and fish
     manual      made of it: the man page and docs/cli.md

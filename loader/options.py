@@ -1,4 +1,4 @@
-"""The options that make a limit: --bandwidth, --egress, --ingress, --burst, --ingress-queue."""
+"""What several commands take: the options that make a limit (--bandwidth, --egress, ...), and TARGET."""
 
 import argparse
 
@@ -23,6 +23,12 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
     """Declare the ingress queue."""
     queue = "let TCP that arrives above the limit wait, in a queue in the network namespace, rather than drop it"
     parser.add_argument("--ingress-queue", action="store_true", help=queue)
+
+
+def add_target(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    """Declare TARGET; nargs: "?" where it may be left out."""
+    forms = "its directory, a process's PID, a systemd unit (nginx.service), a pod's UID, or a pod's NAMESPACE/NAME"
+    parser.add_argument("target", nargs=nargs, metavar="TARGET", help=f"a cgroup: {forms}")
 
 
 def asked(options: argparse.Namespace, *, none: bool = False) -> dict[str, int | None]:

@@ -9,7 +9,7 @@ import re
 import resource
 from collections.abc import Callable
 from ctypes import byref, c_uint32, sizeof
-from errno import EACCES, ENOENT, ENOSYS, EPERM
+from errno import EACCES, EMFILE, ENFILE, ENOENT, ENOSYS, EPERM
 from typing import NamedTuple
 
 from loader import bpf
@@ -47,6 +47,8 @@ def explain(error: bpf.BpfError, cgroup: str = "") -> Failure:
         return Failure("permission", f"{where} (this process lacks CAP_SYS_ADMIN)", "run as root")
     if error.errno == ENOENT and error.operation.startswith("open /"):
         return Failure("kernel", where, "install podrate anew: a file of it is missing")
+    if error.errno in (EMFILE, ENFILE):
+        return Failure("kernel", where, "raise the limit of open files (ulimit -n): podrate needs some twenty")
     if cgroup and error.errno == EPERM:
         by = _exclusive_above(cgroup)
         remedy = "see podrate status or `bpftool cgroup tree`, and stop what attached it"

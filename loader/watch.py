@@ -1,6 +1,7 @@
 """The limited cgroups of this machine, found anew at each look and kept open in between. Needs CAP_SYS_ADMIN."""
 
 import os
+import resource
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ class Watch(Resource):
     """
 
     def __init__(self, cgroup: str | None = None, *, report: Callable[[str], None] = say) -> None:
+        _allow_many_files()  # seven for each limited cgroup
         self._cgroup = cgroup
         self._report = report
         self._mount = mount_point()
@@ -97,3 +99,9 @@ class Watch(Resource):
         """Close what is open of them. The limits stay."""
         for each in self._known.values():
             each.attached.close()
+
+
+def _allow_many_files() -> None:
+    """As many open files as this process may have, not as few as select(2) once could take, which nobody uses here."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

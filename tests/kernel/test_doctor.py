@@ -39,6 +39,7 @@ def without_libbpf() -> tuple[str, ...]:
         ("permission", ("setpriv", "--bounding-set=-all", "--inh-caps=-all")),
         ("user-namespace", ("unshare", "--user", "--map-root-user")),
         ("seccomp", (sys.executable, SECCOMP, "EPERM")),
+        ("old-kernel", ("setarch", "--uname-2.6")),
         ("no-btf", in_a_mount_namespace("mount -t tmpfs tmpfs /sys/kernel/btf")),
     ],
 )

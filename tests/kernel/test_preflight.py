@@ -135,6 +135,12 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
     assert "install podrate anew" in line
 
 
+def test_no_room_for_another_file() -> None:
+    line = explained("[bpf.ObjectSpec(adopt.OBJECT).load() for _ in range(9)]", "prlimit", "--nofile=12")
+    assert line.startswith("kernel: ")
+    assert "Too many open files. Remedy: raise the limit of open files" in line
+
+
 def test_what_the_verifier_says_is_the_last_resort(tmp_path: Path) -> None:
     from tests.kernel.test_bpf import compiled
 

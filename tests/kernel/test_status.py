@@ -16,6 +16,7 @@ from bench.cgroup import Cgroup
 from bench.iperf import Traffic
 from bench.lab import Lab
 from loader import bpf
+from loader.shaper import Shaper
 from tests.kernel.conftest import ROOT, Podrate, in_a_mount_namespace
 from tests.kernel.test_commands import compile_bpf
 
@@ -53,6 +54,20 @@ def test_one_look_says_nothing_of_now(podrate: Podrate, pod_cgroup: Cgroup) -> N
     assert "of the last" not in podrate("status", "--sample", "0", str(pod_cgroup.path)).stdout
     code, line = podrate.error("status", "--sample", "1h")
     assert (code, "--sample" in line) == (2, True)
+
+
+def test_more_limits_than_files_may_be_open_at_first(podrate: Podrate, pod_cgroup: Cgroup) -> None:
+    """Soft limits are 1024 nearly everywhere, and there may be more pods on a node than that is enough for."""
+    below = [pod_cgroup.path / str(number) for number in range(20)]
+    with Shaper() as shaper:
+        for each in below:
+            each.mkdir()
+            shaper.attach(str(each), bpf.ALLOW_MULTI)
+    few = ("prlimit", "--nofile=64:4096")
+    found = json.loads(podrate("status", "--sample", "0", "--json", prefix=few).stdout)
+    assert {str(each) for each in below} <= {each["cgroup"] for each in found}
+    for each in below:
+        each.rmdir()
 
 
 def test_what_applies_to_a_cgroup_is_its_own_limit_and_those_above(podrate: Podrate, pod_cgroup: Cgroup) -> None:

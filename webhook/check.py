@@ -5,6 +5,7 @@ is given by options.
 """
 
 import argparse
+import errno
 import json
 import re
 import sys
@@ -135,7 +136,11 @@ def work(options: argparse.Namespace) -> int:
 
 
 def _bytes(file: str) -> bytes:
-    return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    if file != "-":
+        return Path(file).read_bytes()
+    if sys.stdin is None:  # `<&-`
+        raise OSError(errno.EBADF, "standard input is closed")
+    return sys.stdin.buffer.read()
 
 
 def _learn(raw: dict[str, Any], known: dict[str, Namespace]) -> None:

@@ -8,8 +8,15 @@ from typing import Any
 
 import yaml
 
-# YAML's own readings of a plain word that Kubernetes' YAML does not have: a date is a string to it.
-_NOT_KUBERNETES = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
+# What a plain word is to Kubernetes' YAML (yaml.v2, resolve.go): y is a boolean and 08 a number. A date is a string,
+# and so is 12:30:45, in which YAML 1.1 sees a number to the base of 60.
+_PLAIN = {
+    "bool": r"y|Y|yes|Yes|YES|on|On|ON|true|True|TRUE|n|N|no|No|NO|off|Off|OFF|false|False|FALSE",
+    "int": r"[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)",
+    "float": r"[-+]?(\.[0-9_]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+}
+_FIRST = {"bool": list("yYnNtTfFoO"), "int": list("-+0123456789"), "float": list("-+0123456789.")}
+_REPLACED = [f"tag:yaml.org,2002:{kind}" for kind in (*_PLAIN, "timestamp", "value")]
 
 
 class Unreadable(ValueError):
@@ -31,6 +38,8 @@ class Manifest:
 
 class _Loader(yaml.SafeLoader):
     """YAML as sigs.k8s.io/yaml reads it, and the line of each mapping in `lines`, by its id."""
+
+    bool_values = yaml.SafeLoader.bool_values | {"y": True, "n": False}
 
     def __init__(self, stream: bytes) -> None:
         super().__init__(stream)
@@ -56,13 +65,11 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NOT_KUBERNETES]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _REPLACED]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-# 1e7 is a number there, and so no label.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"), list("-+0123456789")
-)
+for _kind, _pattern in _PLAIN.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"(?:{_pattern})\Z"), _FIRST[_kind])
 _Loader.add_constructor("tag:yaml.org,2002:map", _Loader._mapping)
 
 

@@ -53,6 +53,8 @@ class Pod:
 
     def _strings(self, key: str) -> dict[str, str]:
         found: dict[str, str] = optional(self.metadata, key, dict, f"{self.where}.metadata") or {}
+        if None in found.values():  # in a manifest; an API server that decodes it has made it "" when it asks us
+            found = {name: "" if value is None else value for name, value in found.items()}
         for name, value in found.items():
             if not isinstance(value, str):
                 path = f"{self.where}.metadata.{key}[{quote(name)}]"

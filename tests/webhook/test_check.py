@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from bandwidth.limit import Limit
 from tests.webhook.conftest import ROOT
+from tests.webhook.control_plane import ControlPlane
 from tests.webhook.deciding import of
 from tests.webhook.reviews import pod, review
 from webhook.check import declare, describe
@@ -122,7 +124,7 @@ def test_json(tmp_path: Path) -> None:
         ("[1, 2]", "-:1: rejected: a Kubernetes object is a mapping, not a list"),
         ("just text", "-:1: rejected: a Kubernetes object is a mapping, not text"),
         ("kind: Pod", "-:1: rejected: apiVersion or kind is missing"),
-        ("[" * 100_000, "-: rejected: it is nested too deeply"),
+        ("[" * 5_000, "-: rejected: it is nested too deeply"),
         ("{apiVersion: v1, kind: Pod, metadata: {}}", "-:1: Pod default: rejected: spec must be an object, not null"),
         (
             POD % ("a", "podrate.io/egress: 1e7"),
@@ -157,6 +159,66 @@ def test_what_can_not_be_read_is_one_line_with_its_place(text: str | bytes, said
 def test_every_form_of_a_manifest(text: str) -> None:
     (line,) = check("-", stdin=text).stdout.splitlines()
     assert line.endswith(": Deployment shop/web: egress 10M, ingress 10M")
+
+
+PLAIN = (
+    *(
+        "12:30:45",
+        "190:20:30",
+        "yes",
+        "y",
+        "N",
+        "on",
+        "off",
+        "True",
+        "TRUE",
+        "tRue",
+        "~",
+        "null",
+        "",
+        "0x1F",
+        "0o17",
+        "017",
+    ),
+    *(
+        "08",
+        "1_000",
+        "1e3",
+        "1E7",
+        ".5",
+        "5.",
+        "+1",
+        "-0",
+        ".inf",
+        "2024-01-01",
+        "=",
+        "0b11",
+        "1e+3",
+        "1.2.3",
+        "1__0",
+        "0x",
+    ),
+    *("1.5e6", "'1'", "_1", "1_0.5", "0_8", "10M", "1e", "-", "Null", "!!str 5"),
+)
+
+
+def test_a_plain_word_is_read_as_kubectl_reads_it(plane: ControlPlane, tmp_path: Path) -> None:
+    """A word that is a number or a boolean to kubectl is no label, and none to us."""
+    for number, word in enumerate(PLAIN):
+        text = f"apiVersion: v1\nkind: Pod\nmetadata:\n  name: word-{number}\n  annotations:\n    key: {word}\n"
+        (tmp_path / f"{number}.yaml").write_text(text + "spec:\n  containers: [{name: a, image: b}]\n")
+    create = ["create", "--dry-run=client", "--validate=false", "-o", "name", "-f", str(tmp_path)]
+    theirs = set(re.findall(r"^pod/word-(\d+)$", plane.kubectl(*create, check=False), re.M))
+    done = check("--json", *(str(each) for each in tmp_path.iterdir()))
+    ours = {found["name"].removeprefix("word-") for found in json.loads(done.stdout) if found["result"] == "allowed"}
+    assert len(theirs) > 10
+    assert {PLAIN[int(number)] for number in ours ^ theirs} == set()
+
+
+def test_a_closed_standard_input_is_one_line() -> None:
+    command = [sys.executable, "-m", "loader", "check", "-"]
+    done = subprocess.run(["bash", "-c", '"$@" <&-', "bash", *command], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "-: rejected: standard input is closed\n", "")
 
 
 def test_what_is_not_judged_is_not_mentioned() -> None:

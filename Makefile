@@ -3,6 +3,7 @@
 # make bench-webhook   the webhook beside the floor of its stack: latency and CPU per review (root, a minute)
 # make test    every test: unit, kernel, webhook, and a real Kubernetes cluster (root; the first run builds it)
 # make test-kernels    the kernels part of it, and its table anew in docs/reliability.md (4 minutes)
+# make test-faults     the faults part of it, with 100 pods at once, and its table anew (8 minutes)
 # make lint    ruff, mypy, import layers, clang-format
 # make docs    docs/cli.md and docs/podrate.1, made of the commands' parsers; docs/labels.md, of the webhook's answers;
 #              the chart's table of values
@@ -17,7 +18,7 @@ PACKAGES := .ci/packages
 # What tests/kernels boots its guests with.
 GUESTS := qemu-system-x86_64:qemu-system-x86 cpio:cpio /lib/systemd/systemd:systemd
 
-.PHONY: demo bench bench-webhook test test-kernels lint format docs bpf clean
+.PHONY: demo bench bench-webhook test test-kernels test-faults lint format docs bpf clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -38,12 +39,16 @@ bench-webhook: $(VENV)/.test
 test: $(VENV)/.test
 	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1 libnl-route-3.so.200:libnl-route-3-200 cc:gcc bpftool:bpftool \
 	  clang-14:clang-14 llvm-strip-14:llvm-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev zsh:zsh fish:fish groff:groff-base openssl:openssl \
-	  $(GUESTS)
+	  faketime:faketime $(GUESTS)
 	$(PYTHON) -m pytest $(ARGS)
 
 test-kernels: $(VENV)/.test
 	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1 libnl-route-3.so.200:libnl-route-3-200 $(GUESTS)
 	$(PYTHON) -m pytest tests/kernels --write-table $(ARGS)
+
+test-faults: $(VENV)/.test
+	$(PACKAGES) ip:iproute2 unshare:util-linux openssl:openssl faketime:faketime
+	$(PYTHON) -m pytest tests/webhook/test_faults_clock.py tests/cluster/test_faults_*.py --crowd 100 --write-table $(ARGS)
 
 lint: $(VENV)/.lint
 	$(PACKAGES) clang-format-14:clang-format-14

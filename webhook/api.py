@@ -8,6 +8,7 @@ Every call blocks, up to `timeout` seconds, and may come from any thread. All ra
 
 import json
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -25,6 +26,14 @@ Object = dict[str, Any]
 
 TIMEOUT = 5.0  # seconds a call takes at most, unless the caller says otherwise
 _MANAGER = "podrate"  # who set a field, as `kubectl get --show-managed-fields` tells
+# An end that has gone without a word, as when its node is lost, is noticed after 20 s: on a watch nothing is sent, and
+# it would be believed until its time is over.
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2),
+)
 _MERGE, _OPERATIONS = "application/merge-patch+json", "application/json-patch+json"
 _APPLY = "application/apply-patch+yaml"
 _FAMILY: Mapping[int, type[Unavailable]] = {404: NotFound, 409: Conflict, 410: Gone}
@@ -44,6 +53,7 @@ class Api:
         except (config.ConfigException, yaml.YAMLError) as error:
             where = "KUBECONFIG" if path else "the service account of this pod"
             raise Unavailable(f"no API server to ask: {where}: {_one_line(error)}") from None
+        self._settings.socket_options = [*urllib3.connection.HTTPConnection.default_socket_options, *_KEEPALIVE]
         self._settings.retries = False  # we retry ourselves, and say so
         self._rest = rest.RESTClientObject(self._settings)
 

@@ -86,6 +86,10 @@ def authority_fault(authority: Pair, now: datetime | None = None) -> str | None:
         certificate.verify_directly_issued_by(certificate)
     except (ValueError, TypeError, InvalidSignature):
         return "the authority is missing or unreadable"
+    if certificate.not_valid_before_utc > _now(now):
+        return (
+            f"the authority begins on {certificate.not_valid_before_utc:%Y-%m-%d}: a clock was ahead when it was made"
+        )
     if certificate.not_valid_after_utc < _now(now) + LEAF_LIFE:
         return "the authority would end before a leaf that it signs"
     return None
@@ -101,6 +105,8 @@ def leaf_fault(leaf: Pair, authority: Pair, names: Sequence[str], now: datetime 
         return "the leaf is missing, unreadable or another authority's"
     if missing := set(names) - set(alternative.get_values_for_type(x509.DNSName)):
         return f"the leaf lacks {', '.join(sorted(missing))}"
+    if certificate.not_valid_before_utc > _now(now):
+        return f"the leaf begins on {certificate.not_valid_before_utc:%Y-%m-%d}: a clock was ahead when it was issued"
     if certificate.not_valid_after_utc - _now(now) < RENEW_BELOW:
         return f"the leaf ends on {certificate.not_valid_after_utc:%Y-%m-%d}"
     return None

@@ -5,12 +5,16 @@ import os
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
+
+from webhook.api import Api
 
 from . import node as node_pod
 from .images import ROOT, Images
 from .kubectl import Cluster, application
+from .machine import Machine
 from .node import Node
 from .provision import Provision, Unavailable, provision
 from .traffic import SERVERS
@@ -55,6 +59,21 @@ def cluster(provided: Provision) -> Iterator[Cluster]:
     yield cluster
     if not provided.disposable:
         cluster.kubectl("delete", "namespace", NAMESPACE)
+
+
+@pytest.fixture(scope="session")
+def api(cluster: Cluster) -> Api:
+    """The API server, as its admin."""
+    with mock.patch.dict(os.environ, KUBECONFIG=cluster.environment["KUBECONFIG"]):
+        return Api()
+
+
+@pytest.fixture(scope="session")
+def machine(provided: Provision) -> Machine:
+    """The node as a machine, where it is our own: on somebody else's we end nothing."""
+    if "CLUSTER_PORT" not in provided.environment:
+        pytest.skip("a fault of the node itself is tried on our own cluster only; see tests/cluster/README.md")
+    return Machine(provided.environment)
 
 
 @pytest.fixture(scope="session")
@@ -126,9 +145,9 @@ def pods(cluster: Cluster, images: Images, release: str) -> dict[str, Pod]:  # n
     return {each: pod(cluster, each) for each in (node_pod.NAME, *labels)}
 
 
-def pod(cluster: Cluster, name: str) -> Pod:
+def pod(cluster: Cluster, name: str, namespace: str = NAMESPACE) -> Pod:
     """What the API server says of a pod that runs."""
-    it = cluster.get("pod", name)
+    it = cluster.get("-n", namespace, "pod", name)
     return Pod(name, it["metadata"]["uid"], it["status"]["podIP"])
 
 

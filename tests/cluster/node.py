@@ -75,10 +75,21 @@ class Node:
 
     def loader(self, uid: str) -> int | None:
         """The process id of the loader of the pod with this UID, if it runs."""
-        for line in self.execute("pgrep", "-f", "^[^ ]*python3 .*podrate sidecar").splitlines():
+        return self.process(uid, "^[^ ]*python3 .*podrate sidecar")
+
+    def process(self, uid: str, command: str) -> int | None:
+        """The process id of the pod with this UID whose command line matches, if it runs."""
+        for line in self.execute("pgrep", "-f", "--", command).splitlines():
             if any(name in self.execute("cat", f"/proc/{line}/cgroup") for name in _names(uid)):
                 return int(line)
         return None
+
+    def scrape(self, address: str) -> dict[str, float]:
+        """The metrics that are served at ADDRESS:PORT, as the node reaches it: by name and labels."""
+        script = f"import urllib.request; print(urllib.request.urlopen('http://{address}/metrics').read().decode())"
+        lines = self.execute("python3", "-c", script).splitlines()
+        pairs = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
+        return {name: float(value) for name, _, value in pairs}
 
     def started(self, process: int) -> float:
         """When a process started, in seconds since the epoch; exact to a tick of 10 ms."""

@@ -29,9 +29,10 @@ cat >/run/cni/10-bridge.conflist <<'EOF'
   "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.88.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}
 EOF
 
-start() { # NAME COMMAND...
+# start NAME COMMAND...: and again whenever it ends, as a node's init does.
+start() {
   local name=$1; shift
-  setsid "$@" >"$log/$name.log" 2>&1 </dev/null &
+  setsid bash -c 'while :; do "$@"; echo "$1 ended: $?"; sleep 1; done' "$name" "$@" >"$log/$name.log" 2>&1 </dev/null &
 }
 
 start etcd "$bin/etcd" --data-dir "$CLUSTER_STATE/etcd" --unsafe-no-fsync --logger zap
@@ -42,9 +43,7 @@ start apiserver "$bin/kube-apiserver" --etcd-servers=http://127.0.0.1:2379 --sec
   --service-account-key-file="$pki/service-account.pub" --service-account-signing-key-file="$pki/service-account.key" \
   --service-account-issuer=https://kubernetes.default.svc --service-cluster-ip-range=10.96.0.0/16 \
   --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged=true
-# It waits 10 s for an API server that knows its rights, which a busy machine's does not, and ends.
-start controller-manager bash -c 'until "$@"; do sleep 1; done' sh \
-  "$bin/kube-controller-manager" --kubeconfig="$pki/controller-manager.kubeconfig.inside" --leader-elect=false \
+start controller-manager "$bin/kube-controller-manager" --kubeconfig="$pki/controller-manager.kubeconfig.inside" --leader-elect=false \
   --service-account-private-key-file="$pki/service-account.key" --root-ca-file="$pki/ca.crt" --use-service-account-credentials=true
 start scheduler "$bin/kube-scheduler" --kubeconfig="$pki/scheduler.kubeconfig.inside" --leader-elect=false
 start forward python3 "$CLUSTER_HERE/forward.py" serve 127.0.0.1 6443
@@ -91,7 +90,7 @@ resolvConf: /run/resolv.conf
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 evictionHard: {memory.available: 50Mi, nodefs.available: 1%, imagefs.available: 1%}
 EOF
-start kubelet "$bin/kubelet" --config=/run/kubelet.yaml --kubeconfig="$pki/kubelet.kubeconfig.inside" --hostname-override=node1 --node-ip=10.77.0.1
+start kubelet "$CLUSTER_HERE/kubelet-tolerant" --config=/run/kubelet.yaml --kubeconfig="$pki/kubelet.kubeconfig.inside" --hostname-override=node1 --node-ip=10.77.0.1
 start proxy "$bin/kube-proxy" --kubeconfig="$pki/proxy.kubeconfig.inside" --hostname-override=node1 --proxy-mode=nftables --cluster-cidr=10.88.0.0/16 --conntrack-max-per-core=0
 
 while :; do sleep 1000 & wait $! || true; done

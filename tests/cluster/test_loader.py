@@ -6,13 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
-from webhook.sidecar import Settings, container
+from webhook.sidecar import Settings
 
+from . import injected
 from . import node as node_pod
 from .conftest import Figures, Pod, pod
 from .images import Images
 from .kubectl import Cluster, application, eventually
-from .node import Node, Program
+from .node import Node
 from .traffic import EGRESS, SERVERS, iperf3
 
 
@@ -49,45 +50,6 @@ def test_label_change_changes_the_rate_without_a_restart(
     assert 0.85 <= ratios[1] <= 1.05
 
 
-def test_killed_loader_leaves_the_limit_and_the_next_takes_over(
-    cluster: Cluster, pods: dict[str, Pod], node: Node, figures: Figures
-) -> None:
-    limited = pods["limited"]
-    before = {each.hook: each for each in node.programs_of(limited.uid)}
-    loader = node.loader(limited.uid)
-    assert loader
-    with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(iperf3, cluster, "limited", EGRESS, pods[node_pod.NAME].address, 8, 1)
-        time.sleep(3)
-        node.execute("kill", "-KILL", str(loader))
-        in_force = node.programs_of(limited.uid)
-        eventually("another loader", lambda: node.loader(limited.uid) not in (None, loader))
-        replaced = eventually("another program", lambda: _others(before, node.programs_of(limited.uid)))
-        flow = running.result()
-    assert {each.hook for each in in_force} == set(before)
-    assert {each.hook for each in replaced} == set(before)
-    assert {each.flags for each in replaced} == {""}
-    # A millisecond without a limit would be 10 Mbit more, as much as half a second may carry. (Not a shorter time: when
-    # the receiver gets no CPU for a while, all that came meanwhile counts for the interval after it.)
-    ratio, most = flow.goodput / 20e6, flow.highest(intervals=5) / 20e6
-    figures["egress over SIGKILL and takeover, goodput / limit"] = ratio
-    figures["egress over SIGKILL and takeover, highest 500 ms / limit"] = most
-    assert 0.85 <= ratio <= 1.05
-    assert most < 1.5, flow.intervals
-    status = cluster.get("pod", "limited")["status"]
-    assert [each["restartCount"] for each in status["initContainerStatuses"]] == [1]
-    assert [each["restartCount"] for each in status["containerStatuses"]] == [0]
-    # It is in charge: it follows the label.
-    cluster.kubectl("label", "pod", "limited", "podrate.io/egress=30M", "--overwrite")
-    eventually("the new limit", lambda: '"egress":30000000' in cluster.logs("limited", "podrate")[-1])
-    cluster.kubectl("label", "pod", "limited", "podrate.io/egress=20M", "--overwrite")
-
-
-def _others(before: dict[str, Program], now: list[Program]) -> list[Program]:
-    """The programs of both hooks, once neither is the one that was there before."""
-    return now if len(now) == len(before) and all(each.id != before[each.hook].id for each in now) else []
-
-
 def test_wrong_pod_uid_is_no_silent_failure(cluster: Cluster, node: Node, images: Images) -> None:
     """The sidecar as the webhook makes it, in a pod that was never sent to us, with the UID of no pod at all."""
     asks = application("astray", images.app, SERVERS, {"podrate.io/bandwidth": "10M"}, **node.beside)
@@ -117,14 +79,7 @@ def test_wrong_pod_uid_is_no_silent_failure(cluster: Cluster, node: Node, images
 
 
 def _with_loader(cluster: Cluster, node: Node, images: Images, name: str, settings: Settings) -> Any:
-    """A pod that this release is not asked about, with the loader that the webhook would add under `settings`."""
-    asks = application(name, images.app, SERVERS, {"podrate.io/bandwidth": "10M"}, **node.beside)
-    created = cluster.kubectl("create", "-f", "-", "--dry-run=server", "-o", "json", stdin=json.dumps(asks)).stdout
-    manifest = json.loads(created.replace("metadata.annotations['podrate.io/limit']", "metadata.annotations['limit']"))
-    limit = manifest["metadata"]["annotations"]["podrate.io/limit"]
-    manifest["metadata"] = {"name": name, "annotations": {"limit": limit}}
-    manifest["spec"]["initContainers"] = [container(settings)]
-    cluster.create(manifest)
+    injected.create(cluster, node, images, name, settings)
     cluster.wait_ready(name)
     return cluster.get("pod", name)
 
@@ -151,9 +106,8 @@ def test_once_is_in_force_before_the_application_and_leaves_no_process(
 
 def test_metrics_are_on_the_pods_address(cluster: Cluster, node: Node, images: Images) -> None:
     measured = _with_loader(cluster, node, images, "measured", Settings(images.loader, metrics_port=9095))
-    script = f"import urllib.request; print(urllib.request.urlopen('http://{measured['status']['podIP']}:9095/metrics')"
-    scraped = node.execute("python3", "-c", f"{script}.read().decode())").splitlines()
-    assert 'podrate_limit_bits_per_second{direction="egress"} 10000000' in scraped
+    scraped = node.scrape(f"{measured['status']['podIP']}:9095")
+    assert scraped['podrate_limit_bits_per_second{direction="egress"}'] == 10e6
     cluster.delete("measured")
 
 

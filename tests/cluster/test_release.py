@@ -1,9 +1,7 @@
 """The release as helm changes it: `helm test`, an upgrade from the chart before, and the way back."""
 
 import json
-import os
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
@@ -43,10 +41,8 @@ def test_helm_test_fails_where_podrate_does_not_act(cluster: Cluster) -> None:
     assert _test_objects(cluster) == []
 
 
-def test_upgrade_and_rollback_fail_no_review(cluster: Cluster, values: list[str], figures: Figures) -> None:
+def test_upgrade_and_rollback_fail_no_review(cluster: Cluster, api: Api, values: list[str], figures: Figures) -> None:
     """From the chart before to this one, back by `helm rollback`, and here again."""
-    with mock.patch.dict(os.environ, KUBECONFIG=cluster.environment["KUBECONFIG"]):
-        api = Api()
     _upgrade(cluster, PREVIOUS, *values)
     assert _chart(cluster) == "podrate-0.1.0"
     before = _revision(cluster)

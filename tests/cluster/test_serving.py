@@ -1,12 +1,10 @@
-"""The webhook as what it is in a cluster: two replicas that come and go, and a certificate that people reset."""
+"""The webhook as what it is in a cluster: replicas that come and go, and a certificate of the operator's own."""
 
 import base64
 import json
-import os
 import subprocess
 import time
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
@@ -15,28 +13,11 @@ from webhook.api import Api
 
 from .conftest import CHART, NAMESPACE, RELEASE, SYSTEM, Figures
 from .kubectl import Cluster, eventually
+from .serving import PODS, bundles, replicas
 
 pytestmark = pytest.mark.usefixtures("release")
 
-PODS = ("-n", SYSTEM, "pods", "-l", f"app.kubernetes.io/instance={RELEASE}")
 RATE = 50  # reviews a second: the node, its API server and the tests share two cores
-
-
-@pytest.fixture(scope="module")
-def api(cluster: Cluster) -> Api:
-    with mock.patch.dict(os.environ, KUBECONFIG=cluster.environment["KUBECONFIG"]):
-        return Api()
-
-
-def replicas(cluster: Cluster) -> list[str]:
-    """The pods of the webhook that are ready and stay."""
-    return [
-        each["metadata"]["name"]
-        for each in cluster.get(*PODS)["items"]
-        if "deletionTimestamp" not in each["metadata"]
-        and {"type": "Ready", "status": "True"}.items()
-        <= next((it for it in each["status"].get("conditions", []) if it["type"] == "Ready"), {}).items()
-    ]
 
 
 def test_the_end_of_one_of_two_replicas_fails_no_review(cluster: Cluster, api: Api, figures: Figures) -> None:
@@ -64,49 +45,6 @@ def test_a_rollout_fails_no_review(cluster: Cluster, api: Api) -> None:
     assert reviews.done > 8 * RATE
 
 
-def test_a_reset_caBundle_is_repaired(cluster: Cluster, api: Api, figures: Figures) -> None:  # noqa: N802
-    right = _bundles(cluster)
-    change = [{"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": "eA=="}]
-    began = time.monotonic()
-    cluster.kubectl("patch", "mutatingwebhookconfiguration", RELEASE, "--type=json", "-p", json.dumps(change))
-    eventually("repaired", lambda: _bundles(cluster) == right, 5, pause=0)
-    figures["caBundle reset to seen repaired, s"] = time.monotonic() - began
-    with load(api, RATE, NAMESPACE) as reviews:
-        time.sleep(1)
-    assert reviews.failures == []
-
-
-def test_a_deleted_Secret_is_made_anew_and_fails_no_review(cluster: Cluster, api: Api) -> None:  # noqa: N802
-    before = cluster.get("-n", SYSTEM, "secret", f"{RELEASE}-tls")["data"]
-    owned = cluster.get("-n", SYSTEM, "secret", f"{RELEASE}-tls")["metadata"]
-    with load(api, RATE, NAMESPACE) as reviews:
-        time.sleep(1)
-        cluster.kubectl("-n", SYSTEM, "delete", "secret", f"{RELEASE}-tls")
-        after = eventually("a Secret again", lambda: _secret(cluster), 10)
-        assert after["tls.crt"] != before["tls.crt"]
-        # Whom the API server trusted it goes on to trust, until the new certificate is served everywhere.
-        assert base64.b64decode(after["ca.crt"]).endswith(base64.b64decode(before["ca.crt"]))
-        eventually("both are trusted", lambda: _bundles(cluster) == {after["ca.crt"]}, 5)
-        time.sleep(3)
-    assert reviews.failures == []
-    assert reviews.done > 3 * RATE
-    assert len(replicas(cluster)) == 2
-    made = cluster.get("-n", SYSTEM, "secret", f"{RELEASE}-tls")["metadata"]
-    assert (made["labels"], made["annotations"]) == (owned["labels"], owned["annotations"])  # helm will remove it
-
-
-def _bundles(cluster: Cluster) -> set[str]:
-    found = cluster.get("mutatingwebhookconfiguration", RELEASE)["webhooks"]
-    return {each["clientConfig"].get("caBundle", "") for each in found}
-
-
-def _secret(cluster: Cluster) -> dict[str, str]:
-    """What the Secret holds, once there is a leaf in it."""
-    found = cluster.kubectl("-n", SYSTEM, "get", "secret", f"{RELEASE}-tls", "-o", "json", check=False).stdout
-    data: dict[str, str] = json.loads(found or "{}").get("data", {})
-    return data if "tls.crt" in data else {}
-
-
 def test_a_certificate_of_the_operators_own(cluster: Cluster, api: Api, values: list[str], tmp_path: Path) -> None:
     """tls.mode provided: a Secret whose authority the webhook publishes; and back to its own."""
     # As an operator makes it. The Service's name is what the API server asks for.
@@ -129,7 +67,7 @@ def test_a_certificate_of_the_operators_own(cluster: Cluster, api: Api, values: 
     provided = ["--set=webhook.tls.mode=provided", "--set=webhook.tls.provided.secretName=mine"]
     upgrade = ["helm", "upgrade", RELEASE, str(CHART), "-n", SYSTEM, "--wait", "--timeout", "90s", *values]
     cluster.run(*upgrade, *provided)
-    assert all((tmp_path / "ca.crt").read_bytes() in base64.b64decode(bundle) for bundle in _bundles(cluster))
+    assert all((tmp_path / "ca.crt").read_bytes() in base64.b64decode(bundle) for bundle in bundles(cluster))
     with load(api, RATE, NAMESPACE) as reviews:
         time.sleep(2)
         # Either kind of replica runs for a while, and both are trusted.

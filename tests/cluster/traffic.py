@@ -1,9 +1,12 @@
 """iperf3 between pods, as the receiver saw it."""
 
 import json
+import shlex
+import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .kubectl import Cluster
+from .kubectl import Cluster, eventually
 
 EGRESS, INGRESS = "egress", "ingress"
 PORTS = (5201, 5202, 5203)  # an iperf3 server serves one client at a time
@@ -43,11 +46,36 @@ def iperf3(
 
     The first `omit` seconds count for nothing.
     """
+    command = _command(direction, server, seconds, omit, port)
+    return _flow(direction, cluster.execute(pod, *command, timeout=seconds + omit + 30, check=False))
+
+
+def begin(
+    cluster: Cluster, pod: str, direction: str, server: str, seconds: int = 4, omit: int = 1, port: int = PORTS[0]
+) -> Callable[[], Flow]:
+    """As iperf3, but it runs in the pod by itself, and needs no kubelet meanwhile; returns what fetches the result."""
+    command = shlex.join(_command(direction, server, seconds, omit, port))
+    file = f"/tmp/flow-{time.monotonic_ns()}"
+    script = (
+        f"setsid sh -c {shlex.quote(f'{command} >{file}.part; mv {file}.part {file}')} </dev/null >/dev/null 2>&1 &"
+    )
+    cluster.execute(pod, "sh", "-c", script)
+
+    def result() -> Flow:
+        read = ("cat", file)
+        return _flow(direction, eventually("the flow", lambda: cluster.execute(pod, *read, check=False), seconds + 30))
+
+    return result
+
+
+def _command(direction: str, server: str, seconds: int, omit: int, port: int) -> list[str]:
     command = ["iperf3", "-c", server, "-p", str(port), "-t", str(seconds), "-O", str(omit), "-i", "0.1", "-J"]
-    command += ["-R"] if direction == INGRESS else ["--get-server-output"]
-    output = cluster.execute(pod, *command, timeout=seconds + omit + 30, check=False)
+    return command + (["-R"] if direction == INGRESS else ["--get-server-output"])
+
+
+def _flow(direction: str, output: str) -> Flow:
     report: dict[str, Any] = json.loads(output)
-    assert "error" not in report, f"{' '.join(command)} in {pod}: {report['error']}"
+    assert "error" not in report, report["error"]
     receiver = report if direction == INGRESS else report["server_output_json"]
     intervals = [each["sum"] for each in receiver["intervals"] if not each["sum"]["omitted"]]
     return Flow(

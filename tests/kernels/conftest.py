@@ -19,14 +19,10 @@ from tests.kernels.archive import SUITES, Unavailable, kernel
 from tests.kernels.qemu import Observed
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--write-table", action="store_true", help=f"write what the guests observed to {table.DOCUMENT}")
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if table.OBSERVED:
         terminalreporter.section("kernels")
-        terminalreporter.write("".join([table.HEADER, *table.OBSERVED.values()]))
+        terminalreporter.write("".join([table.TABLE.header, *table.OBSERVED.values()]))
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from loader.parts import ALL, EXCHANGE
 from tests.kernels import table
 from tests.kernels.archive import SUITES
 from tests.kernels.qemu import Observed
+from tests.table import without_figures
 
 pytestmark = pytest.mark.parametrize("name", SUITES, scope="session")
 
@@ -133,5 +134,5 @@ def test_the_document_says_what_was_observed(guest: Observed, name: str, request
     observed = table.row(name, SUITES[name], guest)
     table.OBSERVED[name] = observed
     if request.config.getoption("--write-table"):
-        table.write(name, observed)
-    assert table.without_figures(table.documented(name)) == table.without_figures(observed)
+        table.TABLE.write(name, observed)
+    assert without_figures(table.TABLE.documented(name)) == without_figures(observed)

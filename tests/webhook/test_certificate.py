@@ -80,6 +80,7 @@ def test_when_a_leaf_is_issued_anew() -> None:
     assert tls.leaf_fault(leaf, AUTHORITY, NAMES[:1], NOW) is None
     assert tls.leaf_fault(leaf, AUTHORITY, NAMES, NOW + 2 * third - day) is None
     assert "ends on" in str(tls.leaf_fault(leaf, AUTHORITY, NAMES, NOW + 2 * third + day))
+    assert "a clock was ahead" in str(tls.leaf_fault(leaf, AUTHORITY, NAMES, NOW - day))
     assert tls.leaf_fault(leaf, AUTHORITY, ["new.svc", *NAMES], NOW) == "the leaf lacks new.svc"
     unreadable = "the leaf is missing, unreadable or another authority's"
     other = tls.issue(AUTHORITY, NAMES, NOW)
@@ -91,6 +92,7 @@ def test_when_a_leaf_is_issued_anew() -> None:
 def test_when_an_authority_is_made_anew() -> None:
     leaf = tls.issue(AUTHORITY, NAMES, NOW)
     assert tls.authority_fault(AUTHORITY, NOW) is None
+    assert "a clock was ahead" in str(tls.authority_fault(AUTHORITY, NOW - timedelta(days=1)))
     assert tls.authority_fault(AUTHORITY, NOW + tls.AUTHORITY_LIFE - tls.LEAF_LIFE / 2) is not None
     for bad in (tls.Pair(b"", b""), tls.Pair(b"x", b"y"), tls.Pair(AUTHORITY.certificate, leaf.key), leaf):
         assert tls.authority_fault(bad, NOW) == "the authority is missing or unreadable"

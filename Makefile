@@ -16,7 +16,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 PACKAGES := .ci/packages
 # What tests/kernels boots its guests with.
-GUESTS := qemu-system-x86_64:qemu-system-x86 cpio:cpio /lib/systemd/systemd:systemd
+GUESTS := qemu-system-x86_64:qemu-system-x86 cpio:cpio /lib/systemd/systemd:systemd bpftool:bpftool
 
 .PHONY: demo bench bench-webhook test test-kernels test-faults lint format docs bpf clean
 .DELETE_ON_ERROR:

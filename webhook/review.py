@@ -5,6 +5,7 @@ caller's, and raises BadRequest.
 """
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Literal, NotRequired, TypedDict, cast
@@ -26,6 +27,10 @@ KIND = "AdmissionReview"
 
 # etcd takes 1.5 MiB an object; an UPDATE carries two, in JSON that is somewhat longer than what etcd stores.
 MAX_BYTES = 4 * 1024 * 1024
+
+# RFC 1123's label, as the API server demands of a Namespace's name. Whoever reaches our port could send another, and it
+# becomes part of the path by which we ask the API server, with our rights.
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 class Status(TypedDict):
@@ -68,6 +73,8 @@ def parse(body: bytes) -> AdmissionRequest:
         required(resource, key, str, "request.resource")
     for key in ("subResource", "namespace", "name"):
         optional(request, key, str, "request")
+    if (namespace := request.get("namespace")) and not _NAMESPACE.fullmatch(namespace):
+        raise BadRequest("request.namespace must be a Namespace's name")
     return cast(AdmissionRequest, request)
 
 

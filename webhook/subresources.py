@@ -9,9 +9,18 @@ from webhook.sidecar import NAME, is_loader
 
 
 def debugged(pod: Pod) -> Decision:
-    """Ephemeral containers that join a running pod. Raises Refusal for one that would get at the loader's volumes."""
+    """Ephemeral containers that join a running pod. Raises Refusal for one that would get at the loader's volumes.
+
+    They are below /proc/PID/root of its process, too, for who may trace it: targetContainerName shows that process.
+    """
     if any(is_loader(container) for container in pod.init_containers):
         refuse_mounts(pod)
+        for index, each in enumerate(pod.ephemeral_containers):
+            if each.get("targetContainerName") == NAME:
+                where = f"spec.ephemeralContainers[{index}].targetContainerName"
+                reason = "what joins the loader's processes can get at the node's cgroups, which it has mounted"
+                allowed, example = "a container of the pod's own", "kubectl debug web --target=app --image=busybox"
+                raise Refusal(Reason.NAME_TAKEN, where, NAME, reason, allowed, example)
     return Decision(Result.ALLOWED, Reason.AS_BEFORE, "ephemeral containers that leave the loader alone")
 
 

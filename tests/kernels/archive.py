@@ -16,7 +16,7 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SUITES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "newest": "sid"}
 
 # The kernel's flavour for virtual machines: the same features as any other of Debian's, fewer drivers.
-_METAPACKAGE = "linux-image-cloud-amd64"
+_METAPACKAGE = "linux-image-cloud-"
 _PARTS = ("linux-image-", "linux-binary-", "linux-modules-")  # sid's is split into the last two
 
 
@@ -32,23 +32,24 @@ class Kernel(NamedTuple):
     modules: Path
 
 
-def kernel(suite: str) -> Kernel:
+def kernel(suite: str, architecture: str = "amd64") -> Kernel:
     """The newest kernel of a Debian suite; downloaded the first time. Raises Unavailable."""
-    home = CACHE / suite
+    name = suite if architecture == "amd64" else f"{suite}-{architecture}"
+    home = CACHE / name
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{suite}.lock").open("w") as lock:
+    with (CACHE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not home.exists():
-            with tempfile.TemporaryDirectory(prefix=f"{suite}.", dir=CACHE) as directory:
+            with tempfile.TemporaryDirectory(prefix=f"{name}.", dir=CACHE) as directory:
                 fresh = Path(directory)
-                _download(suite, fresh)
+                _download(suite, architecture, fresh)
                 (fresh / "root").rename(home)
     (image,) = home.glob("**/vmlinuz*")  # in boot/, and lately beside the modules
     (modules,) = home.glob("**/lib/modules/*")
     return Kernel(modules.name, image, modules)
 
 
-def _download(suite: str, directory: Path) -> None:
+def _download(suite: str, architecture: str, directory: Path) -> None:
     """Unpack the kernel's packages into `directory`/root, with lists of apt's and a cache of our own there."""
     if platform.machine() != "x86_64" or shutil.which("apt-get") is None:
         raise Unavailable("Debian's kernels are fetched by apt-get, for x86-64; this machine is another")
@@ -57,6 +58,8 @@ def _download(suite: str, directory: Path) -> None:
     (directory / "lists/partial").mkdir(parents=True)
     (directory / "archives/partial").mkdir(parents=True)
     own = {
+        "APT::Architecture": architecture,
+        "APT::Architectures": architecture,
         "Dir::Etc::sourcelist": directory / "sources",
         "Dir::Etc::sourceparts": "/dev/null",
         "Dir::Etc::preferences": "/dev/null",
@@ -71,8 +74,9 @@ def _download(suite: str, directory: Path) -> None:
     }
     options = [argument for key, value in own.items() for argument in ("-o", f"{key}={value}")]
     _apt(["apt-get", *options, "--error-on=any", "update"], directory)
-    needed = _apt(["apt-cache", *options, "depends", "--recurse", "--important", _METAPACKAGE], directory)
-    packages = {line for line in needed.splitlines() if line.startswith(_PARTS) and line != _METAPACKAGE}
+    metapackage = f"{_METAPACKAGE}{architecture}"
+    needed = _apt(["apt-cache", *options, "depends", "--recurse", "--important", metapackage], directory)
+    packages = {line for line in needed.splitlines() if line.startswith(_PARTS) and line != metapackage}
     _apt(["apt-get", *options, "download", *sorted(packages)], directory)
     for package in directory.glob("*.deb"):
         _apt(["dpkg-deb", "--extract", str(package), str(directory / "root")], directory)

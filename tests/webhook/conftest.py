@@ -43,9 +43,13 @@ class Webhook:
         self.port, self.health_port = listening["port"], listening["health_port"]
         self.tls = ssl.create_default_context(cafile=authority) if authority else None
 
+    def text(self) -> str:
+        """All that it wrote so far."""
+        return self._log.read_text()
+
     def log(self) -> list[dict[str, Any]]:
         """All lines so far. That each is JSON is part of what is tested."""
-        return [json.loads(line) for line in self._log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return [json.loads(line) for line in self.text().splitlines(keepends=True) if line.endswith("\n")]
 
     def event(self, what: str, **fields: str) -> dict[str, Any]:
         """The first line of this event with these fields, once it is there."""
@@ -55,7 +59,7 @@ class Webhook:
                 if line["event"] == what and fields.items() <= line.items():
                     return line
             time.sleep(0.02)
-        pytest.fail(f"no {what} in the log:\n{self._log.read_text()}")
+        pytest.fail(f"no {what} in the log:\n{self.text()}")
 
     def connection(self) -> http.client.HTTPSConnection:
         """A TLS connection that trusts our authority and nobody else."""

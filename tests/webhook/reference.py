@@ -168,6 +168,9 @@ def running() -> Iterator[Row]:
     new["spec"]["ephemeralContainers"] = [debugger]
     asked = review(new, old, subResource="ephemeralcontainers")
     yield "`kubectl debug` with a container that mounts `podrate-limit`", of(asked)
+    new["spec"]["ephemeralContainers"] = [{"name": "debugger", "targetContainerName": "podrate"}]
+    asked = review(new, old, subResource="ephemeralcontainers")
+    yield "`kubectl debug --target=podrate`", of(asked)
 
 
 def templates() -> Iterator[Row]:

@@ -109,6 +109,7 @@ def test_without_a_key_windows_and_static_pods_are_none_of_our_business() -> Non
     [
         {"operation": "DELETE", "object": None},
         {"operation": "CONNECT"},
+        {"operation": "CONNECT", "subResource": "exec"},
         {"subResource": "ephemeralcontainers"},
         {"subResource": "status"},
         {"subResource": "resize", "operation": "UPDATE"},

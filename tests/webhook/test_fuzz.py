@@ -86,7 +86,7 @@ def about(group: str, resource: str, subresource: str = "") -> dict[str, Any]:
 def reviews(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, str]]:
     """A review of any object that we judge, every second with anything put anywhere; and its Namespace's labels."""
     subresources = ["status", "ephemeralcontainers"]
-    what = draw(st.sampled_from(["create", "update", *subresources, "workload", "namespace", "binding"]))
+    what = draw(st.sampled_from(["create", "update", *subresources, "workload", "namespace", "binding", "exec"]))
     if what == "create":
         asked = review(draw(PODS))
     elif what in ("update", *subresources):
@@ -98,6 +98,9 @@ def reviews(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, str]]:
     elif what == "namespace":
         metadata = {"name": "shop", "labels": draw(LABELS), "annotations": draw(ANNOTATIONS)}
         asked = review({"metadata": metadata}, **about("", "namespaces"))
+    elif what == "exec":
+        options = {"container": draw(st.sampled_from(["", "podrate", "web"])), "command": ["sh"]}
+        asked = review(options, operation="CONNECT", **about("", "pods", "exec"))
     else:
         asked = review({"metadata": {"annotations": draw(ANNOTATIONS)}}, **about("", "pods", "binding"))
     asked = copy.deepcopy(asked)  # its parts are the strategies' own

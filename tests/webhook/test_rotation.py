@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.webhook.conftest import Webhook, bundles, eventually, running
 from tests.webhook.control_plane import SYSTEM, ControlPlane
@@ -111,6 +112,21 @@ def test_a_rotation_fails_no_review(plane: ControlPlane, replicas: list[Webhook]
         assert {line["event"] for line in each.log()[index:]} - {"review"} <= {
             *("certificate written", "certificate served", "caBundle set"),
         }
+
+
+def test_no_key_is_in_a_log(replicas: list[Webhook], account: Path, api: Api) -> None:
+    """After a rotation: of no key a piece, neither in PEM nor as the Secret has it; nor of the account's token."""
+    kept = secret(api)
+    pieces = {base64.b64encode(kept[key]).decode()[:40] for key in ("tls.key", "ca.key")}
+    for key in ("tls.key", "ca.key"):
+        pieces |= {line for line in kept[key].decode().splitlines() if len(line) >= 16}
+    (user,) = yaml.safe_load(account.read_text())["users"]
+    pieces |= {part for part in user["user"]["token"].split(".") if len(part) >= 16}
+    assert len(pieces) >= 8
+    for each in replicas:
+        log = each.text()
+        assert "certificate served" in log
+        assert [piece for piece in pieces if piece in log] == []
 
 
 @pytest.mark.parametrize("reset", [None, base64.b64encode(tls.new_authority().certificate).decode(), "eA=="])

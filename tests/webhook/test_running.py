@@ -201,6 +201,10 @@ def test_ephemeral_containers_leave_the_loaders_volumes_alone() -> None:
     bad = ephemeral(volumeMounts=[{"name": "podrate-state", "mountPath": "/state"}])
     decision = of(review(bad, old, subResource="ephemeralcontainers"))
     assert decision.line.startswith('spec.ephemeralContainers[0].volumeMounts: "podrate-state": this volume is for ')
+    beside = of(review(ephemeral(targetContainerName="podrate"), old, subResource="ephemeralcontainers"))
+    assert beside.line.startswith('spec.ephemeralContainers[0].targetContainerName: "podrate": what joins the ')
+    other = ephemeral(targetContainerName="web")
+    assert of(review(other, old, subResource="ephemeralcontainers")).result is Result.ALLOWED
     theirs = pod(ephemeralContainers=bad["spec"]["ephemeralContainers"], volumes=[{"name": "podrate-state"}])
     assert of(review(theirs, pod(), subResource="ephemeralcontainers")).result is Result.ALLOWED
 

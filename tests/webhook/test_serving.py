@@ -85,6 +85,10 @@ NOT_REVIEWS: list[tuple[bytes, int, str]] = [
     (json.dumps(review(pod(), operation=7)).encode(), 400, "request.operation must be a string, not a number"),  # type: ignore[arg-type]
     (json.dumps(review(pod(), resource="pods")).encode(), 400, "request.resource must be an object, not a string"),
     (json.dumps(review(pod(), namespace=[])).encode(), 400, "request.namespace must be a string, not a list"),
+    (json.dumps(review(pod(), namespace="a/pods")).encode(), 400, "request.namespace must be a Namespace's name"),
+    (json.dumps(review(pod(), namespace="..")).encode(), 400, "request.namespace must be a Namespace's name"),
+    (json.dumps(review(pod(), namespace="a?x=1")).encode(), 400, "request.namespace must be a Namespace's name"),
+    (json.dumps(review(pod(), namespace="a" * 64)).encode(), 400, "request.namespace must be a Namespace's name"),
     (json.dumps(review(pod(), name={})).encode(), 400, "request.name must be a string, not an object"),
     (json.dumps(review()).encode(), 400, "request.object must be an object, not null"),
     (json.dumps(review(pod(initContainers="x"))).encode(), 400, "request.object.spec.initContainers must be a list"),
@@ -204,16 +208,16 @@ def test_a_body_that_does_not_come(webhook: Webhook) -> None:
 def test_the_log_names_things_and_shows_none(webhook: Webhook) -> None:
     secret = pod(ASKS, containers=[{"name": "web", "env": [{"name": "PASSWORD", "value": "hunter2"}]}])
     secret["metadata"] = {"generateName": "one-line-", "labels": ASKS}
-    webhook.review(review(secret, namespace="shop\n"))
-    webhook.review(review(pod({"podrate.io/egress": "fast"}), name="another", namespace="shop\n"))
-    lines = [line for line in webhook.log() if line.get("namespace") == "shop\n"]
+    webhook.review(review(secret, namespace="shop"))
+    webhook.review(review(pod({"podrate.io/egress": "fast"}), name="another\n", namespace="shop"))
+    lines = [line for line in webhook.log() if line.get("namespace") == "shop"]
     for line in lines:
         assert line.pop("time").endswith("Z")
     limit = '{"v":1,"egress":10000000,"ingress":10000000}'
-    common: dict[str, Any] = {"event": "review", "namespace": "shop\n", "operation": "CREATE", "owner": ""}
+    common: dict[str, Any] = {"event": "review", "namespace": "shop", "operation": "CREATE", "owner": ""}
     assert lines[0] == common | {"name": "one-line-", "result": "patched", "reason": "limited", "line": limit}
     assert lines[1].pop("line").startswith('podrate.io/egress: "fast": ')
-    assert lines[1] == common | {"name": "another", "result": "rejected", "reason": "bad-key"}
+    assert lines[1] == common | {"name": "another\n", "result": "rejected", "reason": "bad-key"}
     assert "hunter2" not in json.dumps(webhook.log())
 
 

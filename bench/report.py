@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from bench import beside, plots, tables
 from bench.command import LabError
 from bench.point import percentile
-from bench.shapers import SHAPERS
-from bench.sweep import PAIR
+from bench.sweep import EVERY, PAIR
 from bench.tables import Group, Row, markdown, point_of
 
 
@@ -21,9 +20,14 @@ def write(results: Path, docs: Path) -> Path:
         raise LabError(f"{results}: no such file; `python -m bench sweep` makes it") from None
     except ValueError as error:
         raise LabError(f"{results}: not JSON: {error}") from None
-    pictures = plots.draw(data, tables.groups(data["points"]), docs / "benchmarks")
+    try:
+        pictures = plots.draw(data, tables.groups(data["points"]), docs / "benchmarks")
+        written = text(data, pictures)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise LabError(f"{results}: not a sweep of this version ({what}); `python -m bench sweep` makes one") from None
     document = docs / "benchmarks.md"
-    document.write_text(text(data, pictures))
+    document.write_text(written)
     return document
 
 
@@ -47,8 +51,8 @@ def text(data: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         parts += [f"## {group.title}\n", "Each cell: podrate / tbf.\n", _pictures(pictures, group.name)]
         parts += [_group(group, PAIR)]
         if all_four := [point for point in group.points if len(point) > len(PAIR)]:
-            parts += [f"Beside htb and no limit at all ({' / '.join(SHAPERS)}):\n"]
-            parts += [_group(group._replace(points=all_four), tuple(SHAPERS))]
+            parts += [f"Beside htb and no limit at all ({' / '.join(EVERY)}):\n"]
+            parts += [_group(group._replace(points=all_four), EVERY)]
     if "closeup" in data:
         parts += ["## Over time, and latency\n", _pictures(pictures, "over-time", "latency.png"), _closeup(data)]
     if "beside" in data:

@@ -176,3 +176,21 @@ def test_no_results_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="no such file") as caught:
         report.write(tmp_path / "none.json", tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "7", '{"points": 1}', '{"points": [{"shaper": "tbf"}], "failed": []}'])
+def test_what_is_no_sweep_is_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(LabError, match="not a sweep") as caught:
+        report.write(path, tmp_path / "docs")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "docs" / "benchmarks.md").exists()
+
+
+def test_the_heading_names_the_shapers_of_its_cells() -> None:
+    four = dict.fromkeys(sweep.EVERY, measured())
+    lines = report.text(results((Point(rate=10_000_000), four)), {}).splitlines()
+    heading = next(line for line in lines if line.startswith("Beside htb"))
+    assert "(podrate / tbf / htb / none)" in heading
+    assert "| 0.950 / 0.950 / 0.950 / 0.950 |" in "\n".join(lines)

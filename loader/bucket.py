@@ -53,17 +53,21 @@ class BucketLimit(NamedTuple):
     def pack(self) -> bytes:
         """A struct podrate_bucket with this limit and fresh clocks.
 
-        Raises ValueError for a field that the data path's arithmetic is not made for.
+        Raises ValueError for a field that the data path's arithmetic is not made for, or that would make a rate none.
         """
         for name, value in zip(self._fields, self, strict=True):
             least, most = _BOUNDS.get(name, (0, _NEVER))
-            if not least <= value <= most:
-                raise ValueError(f"{name} {value}: {least} to {most}")
+            if self.rate and name not in _MAY_BE_NOTHING:
+                least = max(least, 1)
+            if type(value) is not int or not least <= value <= most:
+                raise ValueError(f"{name} {value!r}: {least} to {most}")
         return _BUCKET.pack(*self, *[0] * 19)
 
 
 # Least and most of those fields that are not times; a time is 0 to _NEVER.
 _BOUNDS = {"rate": (0, MAX_RATE), "byte_mult": (0, (1 << 32) - 1), "byte_shift": (0, 32)}
+# Under a rate the others are not: packets that cost nothing are no limit, and a unit of nothing divides.
+_MAY_BE_NOTHING = ("rate", "byte_shift", "mark", "credit")
 
 
 def bucket_limit(rate: int | None, direction: int, asked_burst: int | None = None) -> BucketLimit:

@@ -41,8 +41,26 @@ def test_no_bad_field_reaches_the_kernel(rate: int, direction: int, field: str, 
     good.pack()
     most = {"rate": MAX_RATE, "byte_mult": (1 << 32) - 1, "byte_shift": 32}.get(field, 1 << 62)
     bad = good._replace(**{field: most + 1 if above else -1})
-    with pytest.raises(ValueError, match=f"{field} .*: 0 to {most}"):
+    with pytest.raises(ValueError, match=f"{field} .*: [01] to {most}"):
         bad.pack()
+
+
+@given(rates, st.sampled_from(DIRECTIONS), st.sampled_from(BucketLimit._fields))
+def test_a_rate_without_its_parameters_is_no_limit(rate: int, direction: int, field: str) -> None:
+    """A byte that costs nothing would pass for ever."""
+    limit = bucket_limit(rate, direction)._replace(**{field: 0})
+    if field in ("rate", "byte_shift", "mark", "credit"):
+        limit.pack()
+    else:
+        with pytest.raises(ValueError, match=f"{field} 0: 1 to "):
+            limit.pack()
+
+
+@pytest.mark.parametrize("bad", [1.0, True, None, "5", float("nan")])
+@pytest.mark.parametrize("field", BucketLimit._fields)
+def test_a_field_that_is_no_whole_number_is_refused(field: str, bad: object) -> None:
+    with pytest.raises(ValueError, match=f"{field} "):
+        bucket_limit(10_000_000, EGRESS)._replace(**{field: bad}).pack()  # type: ignore[arg-type]
 
 
 def test_no_limit_is_all_zero() -> None:

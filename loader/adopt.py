@@ -24,6 +24,7 @@ from loader.lean import Resource
 from loader.namespace import entered, network_namespaces, processes
 
 OBJECT = os.path.join(os.path.dirname(shaper.OBJECT), "adopt.bpf.o")
+LIVE = (6, 12)  # Linux that lets an iterator tell sockets to call the shaper; the object loads on older ones too
 _ADOPTION = struct.Struct("=5Q")  # struct podrate_adoption of bpf/src/podrate.h
 _UNPACED = 0xFFFFFFFF  # bytes/s: what the kernel takes for "none"
 _LEAST_PACE = 256  # bytes/s, as in bpf/src/shaper.bpf.c

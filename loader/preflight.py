@@ -105,7 +105,7 @@ def system_call() -> Failure | None:
 def memory_lock() -> Failure | None:
     """Before 5.11 BPF's memory counts against RLIMIT_MEMLOCK, all of a user's together; libbpf raises it if it may."""
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if _release() >= _MEMCG or soft == resource.RLIM_INFINITY or effective_capabilities() >> _CAP_SYS_RESOURCE & 1:
+    if release() >= _MEMCG or soft == resource.RLIM_INFINITY or effective_capabilities() >> _CAP_SYS_RESOURCE & 1:
         return None
     remedy = "raise it (LimitMEMLOCK=infinity in the runtime's systemd unit), add CAP_SYS_RESOURCE, or use Linux 5.11"
     return Failure("memlock", f"RLIMIT_MEMLOCK is {soft} bytes, for all BPF of this user together", remedy)
@@ -113,7 +113,7 @@ def memory_lock() -> Failure | None:
 
 def kernel_version() -> Failure | None:
     """Linux 5.10, unless a distribution has brought what it takes to an older one: then nothing asks."""
-    if _release() >= OLDEST:
+    if release() >= OLDEST:
         return None
     return Failure("old-kernel", f"this is Linux {os.uname().release}", "use Linux 5.10 or newer")
 
@@ -186,7 +186,8 @@ def effective_capabilities() -> int:
     return int(_status("CapEff"), 16)
 
 
-def _release() -> tuple[int, ...]:
+def release() -> tuple[int, ...]:
+    """This kernel's, its first two numbers."""
     # Such as 6.18.44-fc-v782 and 5.10-rc1.
     return tuple(map(int, re.findall("[0-9]+", os.uname().release)[:2]))
 

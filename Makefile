@@ -39,7 +39,7 @@ bench-webhook: $(VENV)/.test
 test: $(VENV)/.test
 	$(PACKAGES) ip:iproute2 iperf3:iperf3 unshare:util-linux libbpf.so.1:libbpf1 libnl-route-3.so.200:libnl-route-3-200 cc:gcc bpftool:bpftool \
 	  clang-14:clang-14 llvm-strip-14:llvm-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev zsh:zsh fish:fish groff:groff-base openssl:openssl \
-	  faketime:faketime $(GUESTS)
+	  curl:curl faketime:faketime jq:jq man:man-db $(GUESTS)
 	$(PYTHON) -m pytest $(ARGS)
 
 test-kernels: $(VENV)/.test

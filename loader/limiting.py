@@ -19,9 +19,9 @@ found). One run may stand inside another: each limit applies.
 """
     parser.epilog = """\
 examples:
-  podrate run --egress 10M -- curl -T backup.tar ftp://example.com/
-  podrate run --bandwidth 2M -- bash                    # a shell, and all that is started from it
-  podrate run --ingress 50M --stats -- apt-get upgrade  # and see what it uses of it
+  podrate run --egress 10M -- curl -T backup.tar http://example.com/
+  podrate run --bandwidth 2M -- bash        # a shell, and all that is started from it
+  podrate run --ingress 50M --stats -- curl -O http://example.com/file    # and see what it uses of it
 """
     add_rates(parser)
     add_queue(parser)

@@ -51,7 +51,7 @@ fields with tabs between them.
 examples:
   podrate top
   podrate top --sort throttled --every 5s
-  ssh node1 podrate top --count 10 | sort -t "$(printf '\\t')" -k 7
+  podrate top --count 3 | sort -t "$(printf '\\t')" -k 7
 """
     parser.add_argument("--sort", metavar="COLUMN", choices=SORTS, default="use", help=f"by {', '.join(SORTS)}")
     parser.add_argument("--every", metavar="TIME", default="1s", help="between two looks: 1ms to 10s")

@@ -41,14 +41,15 @@ def markdown() -> str:
     """docs/cli.md."""
     lines = ["# The command line", "", "<!-- made by `make docs` from the commands' parsers -->", "", DESCRIPTION, ""]
     for each in commands():
-        lines += [f"## podrate {each.name}", "", "```", _usage(each), "```", ""]
+        lines += [f"## podrate {each.name}", "", "```text", _usage(each), "```", ""]
         for paragraph in _paragraphs(each):
             lines += [*textwrap.wrap(paragraph.replace("<", "\\<"), 120), ""]
         for argument in arguments(each.parser):
             if "--help" not in argument.options:
                 text = f"- `{argument.written}`: {argument.help}"
                 lines += textwrap.wrap(text, 120, subsequent_indent="  ", break_on_hyphens=False)
-        lines += ["", "```sh", *_examples(each), "```", ""]
+        # tests/docs reads the comment, and runs the examples.
+        lines += ["", "<!-- run: machine -->", "```sh", *_examples(each), "```", ""]
     lines += ["## Exit codes", "", "| exit code | reason | meaning |", "|---|---|---|"]
     lines += [f"| {code} | {reason} | {meaning} |" for code, reason, meaning in _codes()]
     return "\n".join([*lines, "", *textwrap.wrap(_RUN, 120), ""])

@@ -77,18 +77,28 @@ def machine(provided: Provision) -> Machine:
 
 
 @pytest.fixture(scope="session")
-def values(images: Images) -> list[str]:
-    """helm's options that name the images."""
-    options = []
+def image_values(images: Images) -> dict[str, Any]:
+    """The chart's values that name the images."""
+    parts = {}
     for part, reference in (("webhook", images.webhook), ("loader", images.loader)):
         repository, at, digest = reference.partition("@")
         if at:
-            fields = {"repository": repository, "digest": digest}
+            image = {"repository": repository, "digest": digest}
         else:
             repository, _, tag = reference.rpartition(":")
-            fields = {"repository": repository, "tag": tag}
-        options += [f"--set-string={part}.image.{field}={value}" for field, value in fields.items()]
-    return options
+            image = {"repository": repository, "tag": tag}
+        parts[part] = {"image": image}
+    return parts
+
+
+@pytest.fixture(scope="session")
+def values(image_values: dict[str, Any]) -> list[str]:
+    """The same as helm's options."""
+    return [
+        f"--set-string={part}.image.{field}={value}"
+        for part, values in image_values.items()
+        for field, value in values["image"].items()
+    ]
 
 
 @pytest.fixture(scope="session")

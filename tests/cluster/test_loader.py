@@ -1,6 +1,5 @@
 """The loader in a pod: where it attaches, what it follows, how it dies and what it leaves."""
 
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -52,16 +51,8 @@ def test_label_change_changes_the_rate_without_a_restart(
 
 def test_wrong_pod_uid_is_no_silent_failure(cluster: Cluster, node: Node, images: Images) -> None:
     """The sidecar as the webhook makes it, in a pod that was never sent to us, with the UID of no pod at all."""
-    asks = application("astray", images.app, SERVERS, {"podrate.io/bandwidth": "10M"}, **node.beside)
-    created = cluster.kubectl("create", "-f", "-", "--dry-run=server", "-o", "json", stdin=json.dumps(asks)).stdout
-    manifest = json.loads(created.replace("metadata.annotations['podrate.io/limit']", "metadata.annotations['limit']"))
-    limit = manifest["metadata"]["annotations"]["podrate.io/limit"]
-    manifest["metadata"] = {"name": "astray", "annotations": {"limit": limit}}
-    manifest["spec"]["initContainers"][0]["env"] = [
-        {"name": "POD_UID", "value": "00000000-0000-4000-8000-000000000000"}
-    ]
     before = node.programs()
-    cluster.create(manifest)
+    cluster.create(injected.astray(cluster, images.app, "astray", **node.beside))
 
     def failed() -> Any:
         (status,) = cluster.get("pod", "astray")["status"].get("initContainerStatuses", [{}])
@@ -69,7 +60,7 @@ def test_wrong_pod_uid_is_no_silent_failure(cluster: Cluster, node: Node, images
 
     ended = eventually("the loader's end", failed)
     (line,) = ended["message"].splitlines()
-    assert line.startswith("podrate: no-cgroup: the cgroup of pod 00000000-0000-4000-8000-000000000000 is nowhere")
+    assert line.startswith(f"podrate: no-cgroup: the cgroup of pod {injected.NOBODY} is nowhere")
     assert ended["exitCode"] == 6
     (app,) = cluster.get("pod", "astray")["status"]["containerStatuses"]
     assert app["state"]["waiting"]["reason"] == "PodInitializing"

@@ -9,7 +9,7 @@ _PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 
 
 def test_every_reason_is_explained_with_its_exit_code() -> None:
-    explained = re.findall(r"^## (\S+), (\d+)$", _PAGE.read_text(), re.MULTILINE)
+    explained = re.findall(r"^### (\S+), (\d+)$", _PAGE.read_text(), re.MULTILINE)
     assert [(reason, int(code)) for reason, code in explained] == list(EXIT_CODES.items())
 
 

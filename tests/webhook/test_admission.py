@@ -247,6 +247,75 @@ def test_the_annotation_is_ours_alone(plane: ControlPlane, running_pod: str, sub
     assert 'podrate.io/bandwidth: "fast": it is not a rate.' in said
 
 
+FORGED = {"metadata": {"annotations": {"podrate.io/limit": '{"v":1}'}}}
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        ("--type=json", [{"op": "replace", "path": "/metadata/annotations", "value": {}}]),
+        ("--type=json", [{"op": "remove", "path": "/metadata/annotations"}]),
+        ("--type=json", [{"op": "add", "path": "/metadata/annotations/podrate.io~1limit", "value": ""}]),
+        ("--type=strategic", {"metadata": {"annotations": {"$patch": "replace", "a": "b"}}}),
+        ("--type=strategic", {"metadata": {"annotations": {"$patch": "delete"}}}),
+        ("--type=merge", {"metadata": {"annotations": None}}),
+    ],
+    ids=str,
+)
+def test_no_patch_takes_the_limit_away(plane: ControlPlane, running_pod: str, way: tuple[str, object]) -> None:
+    kind, change = way
+    said = plane.kubectl("patch", "pod", running_pod, kind, "-p", json.dumps(change), check=False)
+    assert "patched" in said
+    assert limit_of(plane.get("pod", running_pod)) == TEN
+
+
+def test_no_apply_takes_the_limit_away(plane: ControlPlane, running_pod: str) -> None:
+    """Of another's fields either: server-side, a manager may take them by force."""
+    apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=other", "-f", "-"]
+    plane.kubectl(*apply, stdin=json.dumps(named(running_pod, ASKS, FORGED["metadata"]["annotations"])))
+    assert limit_of(plane.get("pod", running_pod)) == TEN
+    plane.kubectl(*apply, stdin=json.dumps(named(running_pod, ASKS)))
+    assert limit_of(plane.get("pod", running_pod)) == TEN
+
+
+def test_no_way_above_the_cap(plane: ControlPlane) -> None:
+    """As a tenant would try it: on a pod to be, then on one that is there."""
+    loader = {"name": "podrate", "image": "mine", "volumeMounts": [{"name": "podrate-limit", "mountPath": "/x"}]}
+    tries: list[dict[str, Any]] = [
+        named("web", {"podrate.io/bandwidth": "50M"}),
+        named("web", {"podrate.io/inject": "false"}),
+        named("web", {"podrate.io/inject": "FALSE"}),
+        named("web", None, {"podrate.io/inject": "false"}),
+        named("web", None, {"podrate.io/max-bandwidth": "50M"}),
+        named("web", None, {"PODRATE.io/inject": "false"}),
+        named("web", initContainers=[loader], volumes=[{"name": "podrate-limit", "emptyDir": {}}]),
+        named("web", volumes=[{"name": "podrate-state", "emptyDir": {}}]),
+    ]
+    tries[0]["metadata"]["ownerReferences"] = [
+        {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": "u", "controller": True}
+    ]
+    for manifest in tries:
+        refused(plane, manifest, "capped", by="max-bandwidth.namespace")
+    twice = json.dumps(named("web", {"podrate.io/egress": "1M"})).replace('"1M"', '"1M", "podrate.io/egress": "50M"')
+    raw = ["create", "--raw", "/api/v1/namespaces/capped/pods", "-f", "-"]
+    assert '"50M": it is above the cap' in plane.kubectl(*raw, stdin=twice, check=False), "the last one counts"
+    plane.kubectl(
+        "-n", "capped", "create", "-f", "-", stdin=json.dumps(named("web", None, FORGED["metadata"]["annotations"]))
+    )
+    capped = '{"v":1,"egress":2000000,"ingress":5000000}'
+    for change in (
+        {"metadata": {"labels": {"podrate.io/egress": "50M"}}},
+        {"metadata": {"labels": {"podrate.io/inject": "false"}}},
+        {"metadata": {"annotations": {"podrate.io/bandwidth": "50M"}}},
+    ):
+        for subresource in ([], ["--subresource=status"]):
+            patch = ["patch", "pod", "web", "--type=merge", "-p", json.dumps(change), *subresource]
+            assert "max-bandwidth" in plane.kubectl("-n", "capped", *patch, check=False)
+    plane.kubectl("-n", "capped", "patch", "pod", "web", "--type=merge", "-p", json.dumps(FORGED))
+    assert limit_of(plane.get("-n", "capped", "pod", "web")) == capped
+    plane.kubectl("-n", "capped", "delete", "pod", "web", "--force", "--grace-period=0")
+
+
 def test_what_is_not_sent_changes_no_metadata(plane: ControlPlane, running_pod: str) -> None:
     """Of a pod's other subresources that write: a resize takes the containers' resources and nothing else."""
     forged = {"metadata": {"annotations": {"podrate.io/limit": '{"v":1}'}, "labels": {"podrate.io/bandwidth": "1M"}}}

@@ -2,6 +2,7 @@
 
 import curses
 import os
+import select
 import signal
 import sys
 import time
@@ -42,8 +43,13 @@ class Screen:
         """Show until q or Ctrl-C; 0. Raises Failure, with the terminal as it was."""
         os.environ.setdefault("ESCDELAY", str(_ESCAPE))
         signal.signal(signal.SIGTERM, _leave)  # not without giving the terminal back
-        with suppress(KeyboardInterrupt):  # Ctrl-C is how one leaves it
+        try:
             curses.wrapper(self._show)
+        except KeyboardInterrupt:  # Ctrl-C is how one leaves it
+            pass
+        except curses.error:  # nor can what is gone be given back
+            if not _is_gone():
+                raise
         return 0
 
     def _show(self, window: curses.window) -> None:
@@ -59,12 +65,11 @@ class Screen:
                     due, interval = now + interval, self._every
                 self._draw(window)
                 window.timeout(max(1, int((due - time.monotonic()) * 1000)))
-                asked = time.monotonic()
                 try:
                     key = window.getkey()
                 except curses.error:  # no key in time
-                    if time.monotonic() - asked < 0.001:
-                        time.sleep(0.05)  # nor will there be: the terminal is gone
+                    if _is_gone():
+                        return
                     continue
                 if key in ("q", "Q", "\x1b"):
                     return
@@ -102,6 +107,13 @@ def _put(window: curses.window, row: int, text: str, look: int) -> None:
     if row < height:
         with suppress(curses.error):  # it complains of the last column of the last line, after that was drawn
             window.addnstr(row, 0, text, width, look)
+
+
+def _is_gone() -> bool:
+    """Whether the terminal was hung up: who ignores SIGHUP (nohup) is told by nothing else."""
+    terminal = select.poll()
+    terminal.register(0, 0)
+    return any(events & select.POLLHUP for _, events in terminal.poll(0))
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

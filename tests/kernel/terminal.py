@@ -43,7 +43,7 @@ class Terminal:
         """What is on the screen, without the blanks at the ends."""
         return [line.rstrip() for line in self._screen.display]
 
-    def until(self, text: str, seconds: float = 10) -> str:
+    def until(self, text: str, seconds: float = 30) -> str:
         """Read until this is on the screen; the screen."""
         deadline = time.monotonic() + seconds
         while text not in "\n".join(self.lines):
@@ -74,7 +74,7 @@ class Terminal:
         self._screen.resize(lines, columns)
         self._size(columns, lines)
 
-    def wait(self, seconds: float = 10) -> int:
+    def wait(self, seconds: float = 30) -> int:
         """The exit status, and all that was still printed."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:
@@ -82,6 +82,11 @@ class Terminal:
             self.read(0.05)
         self.read(0.1)
         return self.process.returncode
+
+    def hang_up(self) -> None:
+        """The person goes away, or the network in between."""
+        os.close(self._master)
+        self._master = os.open(os.devnull, os.O_RDWR)
 
     def modes_now(self) -> list[object]:
         """The terminal's modes, to be compared with `modes`, those before."""

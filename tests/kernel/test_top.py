@@ -55,6 +55,14 @@ def test_a_table_that_keys_sort_and_q_ends(limited: Cgroup) -> None:
         assert terminal.modes_now() == terminal.modes
 
 
+def test_it_ends_with_its_terminal() -> None:
+    """Also where SIGHUP is ignored, as under nohup."""
+    with Terminal(["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *TOP]) as terminal:
+        terminal.until("q quit")
+        terminal.hang_up()
+        assert terminal.process.wait(30) == 0
+
+
 def test_it_shows_what_passes_now(lab: Lab, limited: Cgroup) -> None:
     cgroup = limited.child("c")
     with Terminal(TOP, columns=140) as terminal, iperf.Run(lab, Traffic(flows=4, seconds=4), cgroup) as under_way:

@@ -26,12 +26,12 @@ Object = dict[str, Any]
 
 TIMEOUT = 5.0  # seconds a call takes at most, unless the caller says otherwise
 _MANAGER = "podrate"  # who set a field, as `kubectl get --show-managed-fields` tells
-# An end that has gone without a word, as when its node is lost, is noticed after 20 s: on a watch nothing is sent, and
+# An end that has gone without a word, as when its node is lost, is noticed after 11 s: on a watch nothing is sent, and
 # it would be believed until its time is over.
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 3),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2),
 )
 _MERGE, _OPERATIONS = "application/merge-patch+json", "application/json-patch+json"

@@ -45,7 +45,8 @@ class Cluster:
     def wait_ready(self, *pods: str, timeout: int = 90) -> None:
         """Wait until every pod is Ready; if one is not in time, say what it says of itself."""
         names = [f"pod/{pod}" for pod in pods]
-        waited = self.kubectl("wait", "--for=condition=Ready", f"--timeout={timeout}s", *names, check=False)
+        wait = ("wait", "--for=condition=Ready", f"--timeout={timeout}s")
+        waited = self.kubectl(*wait, *names, check=False, timeout=timeout + 30)
         if waited.returncode != 0:
             described = self.kubectl("describe", *names, check=False).stdout
             raise AssertionError(f"{waited.stderr}\n{described}")

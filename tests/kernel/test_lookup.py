@@ -105,6 +105,13 @@ class TestMounts:
         found = look(script, tmp_path)
         assert found == f"{tmp_path}/unified/{tree.root.name}/{path(shape, UID)}"
 
+    def test_what_is_mounted_over_is_not_there(self, tree: Cgroup, shape: str, tmp_path: Path) -> None:
+        """mountinfo shows it all the same, as in a node that has its machine's root and a /sys of its own."""
+        hidden, seen = tmp_path / "unified", tmp_path / "seen"
+        script = f"mkdir {hidden}; mount -t cgroup2 cgroup2 {hidden}; mount -t tmpfs tmpfs {tmp_path}\n"
+        script += f"mkdir {seen}; mount -t cgroup2 cgroup2 {seen}"
+        assert look(script, tmp_path) == f"{seen}/{tree.root.name}/{path(shape, UID)}"
+
     def test_version_1_alone(self, tmp_path: Path) -> None:
         script = f"mount -t cgroup -o none,name=podrate-test cgroup {tmp_path}"
         assert "no cgroup v2 is mounted" in (said := look(script, tmp_path))

@@ -12,7 +12,7 @@ from loader.failure import Failure
 
 
 def mount_point(below: str = "/") -> str:
-    """The first cgroup2 mount at or below a directory. Raises Failure("no-cgroup2").
+    """The first cgroup2 mount at or below a directory, if nothing was mounted over it. Raises Failure("no-cgroup2").
 
     Not always /sys/fs/cgroup: a hybrid machine has it at /sys/fs/cgroup/unified, a container wherever it is bound.
     """
@@ -24,8 +24,10 @@ def mount_point(below: str = "/") -> str:
             mount, _, filesystem = line.partition(b" - ")
             if filesystem.startswith((b"cgroup2 ", b"cgroup ")):
                 # Space, tab, newline and backslash stand as octal escapes.
-                path = os.fsdecode(mount.split(b" ")[4].decode("unicode_escape").encode("latin-1"))
-                if path == below or path.startswith(below.rstrip("/") + "/"):
+                fields = mount.split(b" ")
+                path = os.fsdecode(fields[4].decode("unicode_escape").encode("latin-1"))
+                inside = path == below or path.startswith(below.rstrip("/") + "/")
+                if inside and _device(path) == fields[2].decode():
                     if filesystem.startswith(b"cgroup2 "):
                         return path
                     version_1 = True
@@ -33,6 +35,15 @@ def mount_point(below: str = "/") -> str:
     in_pod = below != "/" and not version_1
     remedy = "mount the node's /sys/fs/cgroup there" if in_pod else "boot with systemd.unified_cgroup_hierarchy=1"
     raise Failure("no-cgroup2", what, remedy)
+
+
+def _device(path: str) -> str:
+    """Of the file system that is seen there, as mountinfo writes it; "" when there is no such path any more."""
+    try:
+        device = os.stat(path).st_dev
+    except OSError:
+        return ""
+    return f"{os.major(device)}:{os.minor(device)}"
 
 
 def find_pod(root: str, uid: str) -> str:

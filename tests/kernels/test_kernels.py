@@ -112,14 +112,25 @@ def test_the_injected_sidecar_limits_follows_and_is_replaced(guest: Observed) ->
     assert all(len(one) == len(other) == 1 and one != other for one, other in zip(first, second, strict=True))
 
 
+def test_doctor_says_what_the_kernel_does_without(guest: Observed, name: str) -> None:
+    figures = guest.look("doctor")
+    assert (figures["code"], figures["error"]) == (0, "")
+    less = [line for line in figures["out"].splitlines() if not line.startswith("ok   ")]
+    told = [line.removeprefix("less old-kernel: ").partition(" ")[0] for line in less]
+    assert told == ["buckets"] * (name == "5.10") + ["older"] * (name not in LIVE), figures["out"]
+
+
 def test_memory_that_may_not_be_locked(guest: Observed, name: str) -> None:
     """It counts before Linux 5.11, and then podrate says so (loader.preflight)."""
     figures = guest.look("memory_lock")
+    code, examined = figures["doctor"]
     if name == "5.10":
-        assert figures["code"] == EXIT_CODES["memlock"]
+        assert figures["code"] == code == EXIT_CODES["memlock"]
         assert "RLIMIT_MEMLOCK is 0 bytes" in figures["error"]
+        assert re.search("^FAIL memlock: RLIMIT_MEMLOCK is 0 bytes.* Remedy: ", examined, re.MULTILINE)
     else:
-        assert (figures["code"], figures["error"]) == (0, "")
+        assert (figures["code"], figures["error"], code) == (0, "", 0)
+        assert "ok   BPF's memory is not limited by RLIMIT_MEMLOCK\n" in examined
 
 
 def test_a_kernel_that_is_locked_down_limits_as_ever(guest: Observed) -> None:

@@ -160,13 +160,22 @@ def sidecar(_: Place) -> Figures:
         return {**measured, "changed": changed, "seconds": started, "followed": followed, "ids": ids, "log": node.log()}
 
 
+def doctor(_: Place) -> Figures:
+    """What it says is missing, and how much of it is needed."""
+    return podrate_process("doctor")._asdict()
+
+
 def memory_lock(place: Place) -> Figures:
     """Nothing may be locked, and CAP_SYS_RESOURCE, with which libbpf would raise that, is not there."""
     drop = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource"]
-    argv = [*drop, "sh", "-c", 'ulimit -l 0; exec "$@"', "sh", "podrate", "attach", "--egress", "5M", place.pod]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    argv = [*drop, "sh", "-c", 'ulimit -l 0; exec "$@"', "sh", "podrate"]
+
+    def said(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*argv, *words], capture_output=True, text=True, timeout=60, check=False)
+
+    done, examined = said("attach", "--egress", "5M", place.pod), said("doctor")
     podrate("detach", place.pod)
-    return {"code": done.returncode, "error": done.stderr}
+    return {"code": done.returncode, "error": done.stderr, "doctor": [examined.returncode, examined.stdout]}
 
 
 def locked_down(place: Place) -> Figures:
@@ -191,6 +200,7 @@ OBSERVATIONS: tuple[Callable[[Place], Figures], ...] = (
     another_program,
     ingress_queue,
     sidecar,
+    doctor,
     memory_lock,
     locked_down,
 )

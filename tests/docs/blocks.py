@@ -79,10 +79,16 @@ class Block(NamedTuple):
             yield Command(lines[start].removeprefix("$ ").replace("\0", "\\\n"), shown)
 
 
+def tracked(*patterns: str) -> list[str]:
+    """The files that git knows, from the repository's root."""
+    listing = ["git", "-c", "safe.directory=*", "ls-files", "-z", *patterns]  # also as root in somebody's clone
+    listed = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return sorted(each for each in listed.split("\0") if (ROOT / each).is_file())
+
+
 def documents() -> list[Path]:
     """Every Markdown file that is in the repository."""
-    listed = subprocess.run(["git", "ls-files", "-z", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [ROOT / each for each in sorted(listed.stdout.split("\0")) if each]
+    return [ROOT / each for each in tracked("*.md")]
 
 
 def blocks(run: str | None = None) -> list[Block]:

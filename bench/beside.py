@@ -14,7 +14,7 @@ from bench.point import UDP_LOAD
 from bench.shapers import SHAPERS
 
 FLOWS = 4
-_MARGIN = 2  # seconds
+MARGIN = 2  # seconds, that the flood lasts longer
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def measure(rate: int, shaper: str, seconds: int) -> Beside:
         # -I -S: nothing but the standard library, and a start in 10 ms. It begins first and ends last: TCP may take
         # a while to connect beside it.
         script = [sys.executable, "-I", "-S", str(Path(flood.__file__))]
-        flooding = lab.pod.popen([*script, lab.peer.v4, str(UDP_LOAD * rate), str(seconds + _MARGIN)], app)
+        flooding = lab.pod.popen([*script, lab.peer.v4, str(UDP_LOAD * rate), str(seconds + MARGIN)], app)
         start, before = time.monotonic(), _for_nobody(lab.peer)
         transfer = iperf.run(lab, Traffic("egress", flows=FLOWS, seconds=seconds), app)
         end, after = time.monotonic(), _for_nobody(lab.peer)

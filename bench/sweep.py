@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -115,9 +116,10 @@ def machine(**how: object) -> dict[str, Any]:
 
 def stages(quick: bool, seconds: int, runs: int, wanted: str = "") -> list[Stage]:
     """What a sweep measures: all whose name contains `wanted`."""
+    flood = 3 if quick else 8  # it starves slowly
     found = [
         Stage("cost of a packet", 8, _cost),
-        Stage("tcp beside a udp flood", 4 * (5 + _SETUP), _beside),
+        Stage("tcp beside a udp flood", 4 * (flood + beside.MARGIN + _SETUP), partial(_beside, seconds=flood)),
         Stage("close-up " + CLOSEUP.name, len(EVERY) * (CLOSEUP.seconds + _SETUP), _closeup),
     ]
     for planned in plan(seconds):
@@ -158,10 +160,10 @@ def _cost(results: Results) -> None:
     results.data["cost"] = {"packets": costs, "passed": cost.most_passed()}
 
 
-def _beside(results: Results) -> None:
+def _beside(results: Results, seconds: int) -> None:
     measured: list[dict[str, object]] = []
     results.data["beside"] = measured
     for rate in BESIDE:
         for shaper in PAIR:
-            each = beside.measure(parse_rate(rate, "BESIDE"), shaper, seconds=3)
+            each = beside.measure(parse_rate(rate, "BESIDE"), shaper, seconds)
             measured.append({"rate": rate, "shaper": shaper, **asdict(each)})

@@ -182,5 +182,5 @@ def _is_outward_tcp(borrowed: socket.socket) -> bool:
     """Whether it is a TCP connection that meets the bucket; the exemption is podrate_sockops'. OSError: no peer."""
     if borrowed.family not in (socket.AF_INET, socket.AF_INET6) or borrowed.proto != socket.IPPROTO_TCP:
         return False
-    peer, own = borrowed.getpeername()[0], borrowed.getsockname()[0]
-    return bool(peer != own) and not ip_address(peer.removeprefix("::ffff:")).is_loopback
+    ends = [ip_address(end[0].removeprefix("::ffff:")) for end in (borrowed.getpeername(), borrowed.getsockname())]
+    return ends[0] != ends[1] and not any(end.is_loopback for end in ends)

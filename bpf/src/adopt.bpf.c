@@ -17,6 +17,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "address.h"
 #include "podrate.h"
 
 #define TCP_BPF_SOCK_OPS_CB_FLAGS 1008 /* linux/bpf.h, but only since 6.12 */
@@ -101,11 +102,8 @@ static __always_inline bool within(struct sock *sk, __u64 target)
 static __always_inline bool to_itself(const struct sock_common *sk)
 {
 	if (sk->skc_family == AF_INET)
-		return sk->skc_daddr == sk->skc_rcv_saddr ||
-		       (sk->skc_daddr & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
-	const __be32 *remote = sk->skc_v6_daddr.in6_u.u6_addr32, *local = sk->skc_v6_rcv_saddr.in6_u.u6_addr32;
-
-	return remote[0] == local[0] && remote[1] == local[1] && remote[2] == local[2] && remote[3] == local[3];
+		return TO_ITSELF4(sk->skc_daddr, sk->skc_rcv_saddr);
+	return TO_ITSELF6(sk->skc_v6_daddr.in6_u.u6_addr32, sk->skc_v6_rcv_saddr.in6_u.u6_addr32);
 }
 
 /*

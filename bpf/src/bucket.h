@@ -101,15 +101,40 @@ static __always_inline __s64 admit(__u64 *tat, __u64 now, __u64 cost, __s64 burs
 	return 0;
 }
 
-/* Put the price `ticks` further ahead of what it was seen to be, or of the furthest that it may be behind. */
+/* Put a clock `ticks` further ahead of what it was seen to be, or of the `least` that it may be. */
+static __always_inline void add_to(__u64 *clock, __u64 seen, __u64 least, __u64 ticks)
+{
+	if ((__s64)(seen - least) < 0)
+		move(clock, seen, least + ticks);
+	else
+		__sync_fetch_and_add(clock, ticks);
+}
+
+/* The price falls behind by a burst that was asked for, and no more. */
 static __always_inline void add_to_price(struct podrate_bucket *bucket, __u64 seen, __u64 now, __u64 ticks)
 {
-	__u64 least = now - bucket->limit.credit;
+	add_to(&bucket->price, seen, now - bucket->limit.credit, ticks);
+}
 
-	if ((__s64)(seen - least) < 0)
-		move(&bucket->price, seen, least + ticks);
-	else
-		__sync_fetch_and_add(&bucket->price, ticks);
+/*
+ * Whether the limit is used up. A lone flow settles around one and a quarter units of price; half of one is what a
+ * burst may cost without being called so.
+ */
+static __always_inline bool used_up(const struct podrate_bucket *bucket, __u64 now)
+{
+	return (__s64)(READ(bucket->price) - now) > (__s64)(bucket->limit.price_unit >> 1);
+}
+
+/*
+ * Whether what is not TCP has had its half, while the limit is used up. TCP slows down by the price, and a flood does
+ * not: it would take whatever TCP leaves, and raise the price for as long as TCP still has something.
+ *
+ * It may be ahead by a fourth of what TCP may be in debt, so that frames of a sender that has less on average are not
+ * cut.
+ */
+static __always_inline bool have_had_their_half(const struct podrate_bucket *bucket, __u64 now)
+{
+	return (__s64)(READ(bucket->others) - now) > (__s64)(bucket->limit.horizon_tcp >> 2);
 }
 
 /*
@@ -119,21 +144,18 @@ static __always_inline void add_to_price(struct podrate_bucket *bucket, __u64 se
  * send 1/N, idle ones cost nothing, and no table of flows is kept. (Price-based rate control: Kelly, Maulloo and
  * Tan, "Rate control for communication networks", 1998; the integral and the debt term as in RFC 8034, PIE.)
  *
- * It falls behind by no more than a burst that was asked for, which the senders may then spend at once (see share).
- *
- * Returns whether the limit is used up. A lone flow settles around one and a quarter units; half of one is what a burst
- * may cost without being called so.
+ * It falls behind by no more than a burst that was asked for, which the senders may then spend at once (see share), and
+ * is raised to no more than `most`.
  */
-static __always_inline bool raise_price(struct podrate_bucket *bucket, __u64 now, __u64 cost, __u64 debt)
+static __always_inline void raise_price(struct podrate_bucket *bucket, __u64 now, __u64 cost, __u64 debt, __u64 most)
 {
 	__u64 seen = READ(bucket->price);
 	__s64 ahead = seen - now;
 
 	/* cost * (1 + 1/256 + debt / 537 ms), in an order that can't overflow */
 	cost += (cost >> 8) + ((cost >> 10) * (debt >> 10) >> 15);
-	if (ahead < (__s64)bucket->limit.price_most)
+	if (ahead < (__s64)most)
 		add_to_price(bucket, seen, now, cost);
-	return ahead > (__s64)(bucket->limit.price_unit >> 1);
 }
 
 /*

@@ -11,6 +11,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "address.h"
 #include "bucket.h"
 #include "podrate.h"
 
@@ -21,7 +22,7 @@
 struct paced {
 	__u64 rate; /* bit/s: the egress limit under which it entered; 0: none */
 	__u64 entry; /* ticks that it then added to the price */
-	__u64 pacing_rate; /* bytes/s; 0: nothing set yet */
+	__u64 pacing_rate; /* bytes/s; 0: what is set is not known */
 	__u32 send_window; /* segments */
 	__u32 receive_window; /* bytes */
 };
@@ -59,14 +60,12 @@ static __always_inline void note_refused(struct podrate_shaper *shaper, enum pod
 	*(volatile __u64 *)&shaper->refused |= part; /* not atomic: who loses a race will be refused again */
 }
 
-/* A connection of the pod with itself never meets the bucket: it stays as it is. */
+/* A connection of the pod with itself stays as it is: see address.h. */
 static __always_inline bool to_itself(const struct bpf_sock_ops *ops)
 {
 	if (ops->family == AF_INET)
-		return ops->remote_ip4 == ops->local_ip4 ||
-		       (ops->remote_ip4 & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
-	return ops->remote_ip6[0] == ops->local_ip6[0] && ops->remote_ip6[1] == ops->local_ip6[1] &&
-	       ops->remote_ip6[2] == ops->local_ip6[2] && ops->remote_ip6[3] == ops->local_ip6[3];
+		return TO_ITSELF4(ops->remote_ip4, ops->local_ip4);
+	return TO_ITSELF6(ops->remote_ip6, ops->local_ip6);
 }
 
 /* The price at which a lone flow may send at the whole rate: a flow hears of it once a round trip, so not less. */

@@ -29,6 +29,21 @@ static __always_inline struct bpf_tcp_sock *tcp_of(struct __sk_buff *skb)
 }
 
 /*
+ * As wire_length, of a datagram that IP cuts into fragments after us, or has put together before. That the device takes
+ * no more than 1500 bytes is a guess, on the side of the limit.
+ */
+static __always_inline __u64 fragmented_length(struct __sk_buff *skb)
+{
+	bool v6 = skb->protocol == bpf_htons(ETH_P_IPV6);
+	__u64 header = v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+	__u64 extension = v6 ? 8 : 0; /* the fragment header: RFC 8200, 4.5 */
+	__u64 most = (ETH_DATA_LEN - header - extension) & ~7ULL;
+	__u64 fragments = (skb->len - header - 1) / most + 1;
+
+	return skb->len + (fragments - 1) * header + fragments * (extension + ETH_HLEN);
+}
+
+/*
  * Bytes that this packet will take on an Ethernet wire. A GSO packet is many segments there, each with headers
  * of its own: counting only skb->len would be 4 % low.
  */
@@ -37,7 +52,7 @@ static __always_inline __u64 wire_length(struct __sk_buff *skb)
 	__u64 segments = skb->gso_segs, header = 0;
 
 	if (segments <= 1)
-		return skb->len + ETH_HLEN;
+		return skb->len > ETH_DATA_LEN && !tcp_of(skb) ? fragmented_length(skb) : skb->len + ETH_HLEN;
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		header = sizeof(struct iphdr);
 	else if (skb->protocol == bpf_htons(ETH_P_IPV6))

@@ -51,7 +51,8 @@ struct podrate_bucket {
 	__u64 tat; /* ticks: theoretical arrival time, when the bucket's debt will have been served */
 	__u64 price; /* ticks: a second clock, slightly slower, that sets what each TCP flow may send */
 	__u64 grain; /* ticks: what the largest of the last packets cost */
-	__u64 pad[12];
+	__u64 others; /* ticks: a clock of half the speed, by which what is not TCP has its half of the limit */
+	__u64 pad[11];
 };
 
 /* asm-generic/socket.h, bits/socket.h and netinet/tcp.h, which drag in a libc */

@@ -57,7 +57,7 @@ struct {
  * below the horizon, and its own cost may then exceed it; else a 64 kB GSO packet could never pass at 1 Mbit/s.
  */
 static __always_inline __s64 horizon(struct __sk_buff *skb, const struct podrate_bucket *bucket, __u64 now,
-				     __u64 length, const __u32 direction)
+				     __u64 length, const __u32 direction, __u64 theirs)
 {
 	const struct podrate_limit *limit = &bucket->limit;
 	/*
@@ -72,7 +72,9 @@ static __always_inline __s64 horizon(struct __sk_buff *skb, const struct podrate
 	/* ACKs, SYNs, DNS: losing one costs its connection far more than it costs the link. */
 	if (length <= 140)
 		return control;
-	if (debt <= other && debt <= start) /* whatever it is, it passes */
+	/* Whatever it is, it passes; or it is of those that have not had their half, and TCP is what ran up the debt.
+	 */
+	if ((debt <= other && debt <= start) || theirs)
 		return tcp;
 	sender = tcp_of(skb);
 	if (!sender)
@@ -110,7 +112,29 @@ static __always_inline int shape(struct __sk_buff *skb, const __u32 direction)
 
 	__u64 cost = length * limit->byte_mult >> (limit->byte_shift & 63);
 	__u64 now = bpf_ktime_get_ns() << PODRATE_TICK_SHIFT;
-	__s64 debt = admit(&bucket->tat, now, cost, limit->burst, horizon(skb, bucket, now, length, direction));
+	/*
+	 * What it will be charged to besides, all in 64 bits: a flag that the compiler spills in 32 makes the verifier
+	 * of Linux 6.1 think, for a loader without CAP_PERFMON, that a spilled pointer is overwritten.
+	 */
+	__u64 throttled = 0, theirs = 0, most = limit->price_most;
+	__s64 furthest = 0;
+
+	if (used_up(bucket, now)) {
+		throttled = cost;
+		if (!tcp_of(skb)) {
+			theirs = 2 * cost;
+			/* Then they get what nobody else uses, and TCP hears nothing of it. */
+			if (have_had_their_half(bucket, now)) {
+				theirs = 0;
+				most = 2 * limit->price_unit;
+				furthest = limit->horizon_other;
+			}
+		}
+	}
+	if (!furthest)
+		furthest = horizon(skb, bucket, now, length, direction, theirs);
+
+	__s64 debt = admit(&bucket->tat, now, cost, limit->burst, furthest);
 
 	if (debt == OVER_HORIZON) {
 		COUNT(dropped_packets, 1);
@@ -118,13 +142,14 @@ static __always_inline int shape(struct __sk_buff *skb, const __u32 direction)
 		return direction == PODRATE_EGRESS ? EGRESS_DROP : INGRESS_DROP;
 	}
 	/* What the CPUs share first, all at once: their cache line goes to and fro. */
-	bool held_back = raise_price(bucket, now, cost, debt);
-
+	raise_price(bucket, now, cost, debt, most);
 	note_grain(bucket, cost);
+	if (theirs)
+		add_to(&bucket->others, READ(bucket->others), now, theirs);
 	COUNT(passed_packets, 1);
 	COUNT(passed_bytes, length);
-	if (held_back)
-		COUNT(throttled, cost);
+	if (throttled)
+		COUNT(throttled, throttled);
 	if (debt <= (__s64)limit->mark)
 		return PASS;
 	if (bpf_skb_ecn_set_ce(skb)) {
@@ -228,6 +253,9 @@ int podrate_sockops(struct bpf_sock_ops *ops)
 		paced = bpf_sk_storage_get(&sockets, socket, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 		if (!paced)
 			return 1;
+		/* A fresh one is paced by nobody but its own process, and stays so while there is no limit. */
+		if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB || ops->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+			paced->pacing_rate = UNPACED;
 		__sync_fetch_and_add(&shaper->connections, 1);
 	}
 	if (has(shaper, PODRATE_PACING) && (ops->op != BPF_SOCK_OPS_HDR_OPT_LEN_CB || !has(shaper, PODRATE_RTT)))

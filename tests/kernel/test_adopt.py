@@ -98,7 +98,7 @@ def test_what_is_not_of_the_cgroup_is_left_alone(lab: Lab, service: Cgroup, iter
 
 
 @pytest.mark.parametrize("iterator", [True, False])
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "own"])
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.2", "own"])
 def test_a_connection_of_the_pod_with_itself_is_left_alone(
     lab: Lab, service: Cgroup, address: str, iterator: bool
 ) -> None:
@@ -169,7 +169,7 @@ print(sent * 8e-6 / passed, flush=True)
 _WITH_ITSELF = """
 import socket, sys, threading, time
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
-server = socket.create_server((sys.argv[1], 0), family=family)
+server = socket.create_server((sys.argv[1], 0), family=family, dualstack_ipv6=":" in sys.argv[1])
 client = socket.create_connection(server.getsockname()[:2])
 peer, _ = server.accept()
 def drain():

@@ -29,6 +29,7 @@ def test_the_cost_of_a_packet(rate: int, direction: int, length: int) -> None:
 def test_times_are_ordered_and_far_from_overflow(rate: int, direction: int) -> None:
     limit = bucket_limit(rate, direction)
     assert 0 < limit.burst <= limit.horizon_tcp
+    assert max(limit.horizon_other, limit.horizon_start) <= limit.horizon_tcp < limit.horizon_control, "an ACK passes"
     assert all(0 < time <= 1 << 62 for time in limit[3:-1])
     assert limit.credit == 0, "nobody asked for a burst"
     if direction == EGRESS:

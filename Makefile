@@ -6,7 +6,7 @@
 # make test-faults     the faults part of it, with 100 pods at once, and its table anew (8 minutes)
 # make lint    ruff, mypy, import layers, clang-format
 # make docs    docs/cli.md and docs/podrate.1, made of the commands' parsers; docs/labels.md, of the webhook's answers;
-#              the chart's table of values
+#              the chart's table of values; docs/dependencies.md, of what is installed
 # make bpf     rebuild bpf/build from bpf/src
 #
 # Each installs what it needs: system packages by apt, Python packages into .venv.
@@ -63,11 +63,12 @@ format: $(VENV)/.lint
 	$(VENV)/bin/ruff format .
 	clang-format-14 -i bpf/src/*.[ch] bench/*.c
 
-docs: $(VENV)/.test
+docs: $(VENV)/.lint
 	$(PYTHON) -m loader man >docs/podrate.1
 	$(PYTHON) -m loader man --markdown >docs/cli.md
 	$(PYTHON) -m tests.webhook.reference >docs/labels.md
 	$(PYTHON) -m charts.readme
+	$(PYTHON) -m tests.dependencies >docs/dependencies.md
 
 bpf:
 	$(PACKAGES) clang-14:clang-14 llvm-strip-14:llvm-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev

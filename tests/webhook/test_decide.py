@@ -144,7 +144,7 @@ BAD_PODS: list[tuple[object, str]] = [
     ({"metadata": {}}, "request.object.spec must be an object, not null"),
     ({"metadata": {"labels": 1}, "spec": {}}, "request.object.metadata.labels must be an object, not a number"),
     (pod({"a\nb": 1}), 'request.object.metadata.labels["a\\nb"] must be a string, not a number'),
-    (pod(None, {"a": None}), 'request.object.metadata.annotations["a"] must be a string, not null'),
+    (pod(None, {"a": True}), 'request.object.metadata.annotations["a"] must be a string, not a boolean'),
     (pod(initContainers={}), "request.object.spec.initContainers must be a list, not an object"),
     (pod(containers=[1]), "request.object.spec.containers[0] must be an object, not a number"),
     (pod(ASKS, os="windows"), "request.object.spec.os must be an object, not a string"),

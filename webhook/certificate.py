@@ -19,6 +19,7 @@ from webhook.unavailable import NotFound, Unavailable
 
 _UNINSTALL = 1.0  # seconds
 _HELM = "meta.helm.sh/"
+_MANAGED_BY = "app.kubernetes.io/managed-by"
 
 
 class Source(Protocol):
@@ -112,12 +113,16 @@ class Secret:
         return data, found["metadata"]["resourceVersion"]
 
     def _anew(self) -> Object:
-        """An empty one, of the same release as the configuration: helm deletes nothing that does not say so."""
+        """An empty one, of the same release as the configuration: helm deletes nothing that does not say so.
+
+        It has no label with a chart's version: the next chart's value would conflict with ours, and the upgrade fail.
+        """
         release = self._api.get(self._configuration)["metadata"]
+        labels = release.get("labels") or {}
         metadata = {
             "name": self._name,
             "namespace": self._namespace,
-            "labels": release.get("labels") or {},
+            "labels": {_MANAGED_BY: labels[_MANAGED_BY]} if _MANAGED_BY in labels else {},
             "annotations": {
                 key: value for key, value in (release.get("annotations") or {}).items() if key.startswith(_HELM)
             },

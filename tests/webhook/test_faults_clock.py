@@ -47,6 +47,7 @@ def test_a_clock_that_was_40_days_ahead(
             assert reviewed(plane, api) == []
         finally:
             plane.service.ports.remove(webhook.port)
+    plane.kubectl("-n", SYSTEM, "delete", "secret", "podrate-tls")  # other tests begin without one
     fault(
         "a replica's clock is 40 days ahead, and comes back",
         "it issues a leaf that the API server does not take yet; what asks for a limit is refused meanwhile; "

@@ -110,6 +110,18 @@ def test_a_namespace_that_forbids_the_loader_is_explained(cluster: Cluster, imag
     )
 
 
+@pytest.mark.usefixtures("namespaces")
+def test_a_pod_that_only_says_that_it_is_static_never_runs(cluster: Cluster, images: Images) -> None:
+    """We let it in without the loader, whatever the cap; the kubelet, which made no such pod, takes it away."""
+    node = cluster.get("nodes")["items"][0]["metadata"]["name"]
+    pod = application("static", images.app, SLEEP, {}, {"kubernetes.io/config.mirror": "x"}, nodeName=node)
+    applied = cluster.kubectl("-n", "policy-capped", "apply", "-f", "-", stdin=json.dumps(pod))
+    assert "the limit of Namespace policy-capped does not hold for this pod: a static pod runs from" in applied.stderr
+    get = ["-n", "policy-capped", "get", "pod", "static", "-o", "jsonpath={.status.containerStatuses}"]
+    eventually("it is gone", lambda: (said := cluster.kubectl(*get, check=False)).returncode != 0 or said.stdout != "")
+    assert "NotFound" in cluster.kubectl(*get, check=False).stderr
+
+
 def test_a_bad_label_on_a_namespace_is_refused(cluster: Cluster) -> None:
     said = cluster.kubectl("label", "namespace", cluster.namespace, "podrate.io/max-egress=10m", check=False)
     assert said.returncode != 0

@@ -26,7 +26,8 @@ def created(pod: Pod, namespace: Namespace, settings: Settings) -> Decision:
         return _without_limit(pod, outcome, _unheard(asked, outcome))
     obstacles.refuse(pod, asked, namespace, settings)
     text = encode(outcome.limit)
-    settings = replace(settings, once=settings.once or outcome.once)
+    if outcome.once and not settings.once:  # few say so, and a copy takes 5 us of every review
+        settings = replace(settings, once=True)
     patch = inject(pod, text, settings, _translated(pod, asked, settings))
     result = Result.PATCHED if patch else Result.ALLOWED
     line = text if patch else "has it all already"

@@ -119,7 +119,15 @@ def stages(quick: bool, seconds: int, runs: int, wanted: str = "") -> list[Stage
     flood = 3 if quick else 8  # it starves slowly
     found = [
         Stage("cost of a packet", 8, _cost),
-        Stage("tcp beside a udp flood", 4 * (flood + beside.MARGIN + _SETUP), partial(_beside, seconds=flood)),
+        *(
+            Stage(
+                f"tcp beside a udp flood, {rate}, {shaper}",
+                flood + beside.MARGIN + _SETUP,
+                partial(_beside, rate, shaper, flood),
+            )
+            for rate in BESIDE
+            for shaper in PAIR
+        ),
         Stage("close-up " + CLOSEUP.name, len(EVERY) * (CLOSEUP.seconds + _SETUP), _closeup),
     ]
     for planned in plan(seconds):
@@ -160,14 +168,6 @@ def _cost(results: Results) -> None:
     results.data["cost"] = {"packets": costs, "passed": cost.most_passed()}
 
 
-def _beside(results: Results, seconds: int) -> None:
-    measured: list[dict[str, object]] = []
-    results.data["beside"] = measured
-    for rate in BESIDE:
-        for shaper in PAIR:
-            try:
-                each = beside.measure(parse_rate(rate, "BESIDE"), shaper, seconds)
-            except LabError as error:  # a TCP that gets nothing through can't report; the others' can
-                results.data["failed"].append(f"tcp beside a udp flood, {rate}, {shaper}: {error}")
-            else:
-                measured.append({"rate": rate, "shaper": shaper, **asdict(each)})
+def _beside(rate: str, shaper: str, seconds: int, results: Results) -> None:
+    each = beside.measure(parse_rate(rate, "BESIDE"), shaper, seconds)
+    results.data.setdefault("beside", []).append({"rate": rate, "shaper": shaper, **asdict(each)})

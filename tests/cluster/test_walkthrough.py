@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.docs.blocks import Block, blocks, check
+from tests.docs.blocks import Block, blocks, check, typed
 
 from . import injected
 from .conftest import CHART, RELEASE, SYSTEM
@@ -43,17 +43,7 @@ class Reader:
 
     def __call__(self, text: str) -> subprocess.CompletedProcess[str]:
         """Type a command."""
-        return subprocess.run(
-            ["bash", "-o", "pipefail", "-c", text],
-            cwd=self._directory,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=180,
-            check=False,
-        )
+        return typed(text, self._environment, 180, cwd=self._directory)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ Each command is a shell of its own: a reader may start anywhere.
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,6 +117,26 @@ def _blocks(path: Path) -> Iterator[Block]:
 
 
 Start = Callable[[str], subprocess.CompletedProcess[str]]
+
+
+def typed(
+    text: str, environment: Mapping[str, str], timeout: float, *, before: Sequence[str] = (), cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command as a reader types it, who sees both of its outputs as one and has nothing to say to it.
+
+    before: what starts the shell
+    """
+    return subprocess.run(
+        [*before, "bash", "-o", "pipefail", "-c", text],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
 
 
 def check(block: Block, start: Start, patience: float = 0) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from bench.cgroup import Cgroup
 from bench.lab import Lab
-from tests.docs.blocks import ROOT, Block, blocks, check, tracked
+from tests.docs.blocks import ROOT, Block, blocks, check, tracked, typed
 from tests.webhook.control_plane import BIN, obstacle
 
 UID = "0f0e0d0c-0b0a-4908-8706-050403020100"
@@ -61,16 +61,8 @@ class Machine:
             "PYTHONPATH": str(ROOT),
             "LC_ALL": "C.UTF-8",
         }
-        return subprocess.run(
-            self._lab.pod.command([*argv, "bash", "-o", "pipefail", "-c", text], self._cgroup),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        start = self._lab.pod.command(argv, self._cgroup)
+        return typed(text, environment, 120, before=start)
 
 
 @pytest.fixture(scope="module")
@@ -114,20 +106,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("block", blocks("checkout"), ids=str)
 def test_in_a_checkout(block: Block, checkout: Path) -> None:
-    def start(text: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", "-o", "pipefail", "-c", text],
-            cwd=checkout,
-            env=os.environ | {"HOME": f"{checkout}/.home"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-
-    check(block, start)
+    environment = os.environ | {"HOME": f"{checkout}/.home"}
+    check(block, lambda text: typed(text, environment, 300, cwd=checkout))
 
 
 def test_the_demo_ends_with_every_limit_kept() -> None:

@@ -156,9 +156,9 @@ def pods(cluster: Cluster, images: Images, release: str) -> dict[str, Pod]:  # n
 
 
 def pod(cluster: Cluster, name: str, namespace: str = NAMESPACE) -> Pod:
-    """What the API server says of a pod that runs."""
+    """What the API server says of a pod; one that does not run yet may have no address, and then it is empty."""
     it = cluster.get("-n", namespace, "pod", name)
-    return Pod(name, it["metadata"]["uid"], it["status"]["podIP"])
+    return Pod(name, it["metadata"]["uid"], it["status"].get("podIP", ""))
 
 
 @pytest.fixture(scope="session")

@@ -207,7 +207,8 @@ def _right(asked: dict[str, Any], patched: dict[str, Any], rules: dict[str, str]
     """The patch touched only what is ours, and once applied has nothing to add."""
     request = asked["request"]
     limit = (patched["metadata"].get("annotations") or {}).get(LIMIT)
-    old_limit = ((request.get("oldObject") or {}).get("metadata", {}).get("annotations") or {}).get(LIMIT)
+    old = request["oldObject"] if request["operation"] == "UPDATE" else {}  # on CREATE nobody reads it
+    old_limit = (old.get("metadata", {}).get("annotations") or {}).get(LIMIT)
     if limit is not None and limit != old_limit:
         decode(limit)
     again = decide(request | {"object": patched}, SETTINGS, Namespace("shop", rules))

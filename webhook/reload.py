@@ -82,7 +82,8 @@ class Keeper:
         tls.load(self.context, leaf)
         self.served, self._since = leaf, time.monotonic()
         self.loaded.set()
-        log.event("certificate served", until=f"{leaf.x509.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
+        until = f"{leaf.x509.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
+        log.event("certificate served", until=until, serial=f"{leaf.x509.serial_number:x}")
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -272,7 +272,7 @@ def test_new_files_are_served_and_bad_ones_are_not(tmp_path: Path) -> None:
         assert webhook.health("GET", "/readyz").status == 200  # the last good one is served
         assert webhook.review(review(pod()))["allowed"]
         (tmp_path / "tls.crt").write_bytes(leaf.certificate)
-        webhook.event("certificate served", until=f"{leaf.x509.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
+        webhook.event("certificate served", serial=f"{leaf.x509.serial_number:x}")
         with pytest.raises(ssl.SSLCertVerificationError):
             webhook.review(review(pod()))
         (tmp_path / "ca.crt").write_bytes(authority.certificate)

@@ -9,7 +9,7 @@ from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from webhook import log
+from webhook import log, subject
 from webhook.decide import decide, needs_namespace
 from webhook.decision import Decision, Result, unavailable
 from webhook.metrics import Metrics
@@ -32,13 +32,16 @@ def create(settings: Settings, namespaces: Namespaces, metrics: Metrics) -> Fast
     async def mutate(request: Request) -> Response:
         began = time.perf_counter()
         try:
-            answer, decision = await _answer(await _body(request), settings, namespaces)
-            metrics.reviewed(decision, time.perf_counter() - began)
-            return Response(answer, media_type="application/json")
+            asked = parse(await _body(request))
+            decision = await _decision(asked, settings, namespaces)
         except BadRequest as error:
             metrics.refused(error.status)
             log.event("review", result="bad request", reason=str(error))
             return PlainTextResponse(f"{error}\n", error.status)
+        _log(asked, decision)
+        answer = _answer(asked["uid"], decision)
+        metrics.reviewed(subject.kind(asked), decision, time.perf_counter() - began)
+        return Response(answer, media_type="application/json")
 
     # Not @app.post: there is nothing in a review for FastAPI to check, and its look for it costs as much as a decision.
     app.add_route(PATH, mutate, methods=["POST"])
@@ -50,26 +53,8 @@ def create(settings: Settings, namespaces: Namespaces, metrics: Metrics) -> Fast
     return app
 
 
-async def _answer(body: bytes, settings: Settings, namespaces: Namespaces) -> tuple[bytes, Decision]:
-    """Inline in the event loop: a decision takes less than a hop to a thread."""
-    request = parse(body)
-    decision = await _decision(request, settings, namespaces)
-    log.event(
-        "review",
-        namespace=request.get("namespace") or "",
-        name=_name(request),
-        owner=decision.owner,
-        operation=request["operation"],
-        result=decision.result,
-        reason=decision.reason,
-        line=decision.line,
-    )
-    if decision.result is Result.REJECTED:
-        return rejected(request["uid"], decision.line, decision.audit, decision.status), decision
-    return allowed(request["uid"], decision.patch, decision.warnings, decision.audit), decision
-
-
 async def _decision(request: AdmissionRequest, settings: Settings, namespaces: Namespaces) -> Decision:
+    """Inline in the event loop: a decision takes less than a hop to a thread. Raises BadRequest."""
     name = request.get("namespace") or "default"
     if not needs_namespace(request):
         return decide(request, settings, Namespace(name))
@@ -79,12 +64,23 @@ async def _decision(request: AdmissionRequest, settings: Settings, namespaces: N
         return unavailable(name, error)
 
 
-def _name(request: AdmissionRequest) -> str:
-    """The object's name, or the beginning of one that the API server has yet to make up."""
-    raw = request.get("object")
-    metadata = raw.get("metadata") if isinstance(raw, dict) else None
-    beginning = metadata.get("generateName") if isinstance(metadata, dict) else None
-    return request.get("name") or (beginning if isinstance(beginning, str) else "")
+def _log(request: AdmissionRequest, decision: Decision) -> None:
+    log.event(
+        "review",
+        namespace=request.get("namespace") or "",
+        name=subject.name(request),
+        owner=subject.owner(request),
+        operation=request["operation"],
+        result=decision.result,
+        reason=decision.reason,
+        line=decision.line,
+    )
+
+
+def _answer(uid: str, decision: Decision) -> bytes:
+    if decision.result is Result.REJECTED:
+        return rejected(uid, decision.line, decision.audit, decision.status)
+    return allowed(uid, decision.patch, decision.warnings, decision.audit)
 
 
 async def _body(request: Request) -> bytes:

@@ -179,7 +179,7 @@ def _judge(
         line = re.sub("must be a string, not a (number|boolean)", r"must be in quotes, or it is a \1", str(error))
         line = line.replace("request.object.", "")
         return replace(finding, reason="bad-type", message=line)
-    limit = decode(decision.audit["limit"]) if "limit" in decision.audit else None
+    limit = None if decision.limit is None else decode(decision.limit)
     return replace(
         finding,
         result="rejected" if decision.result is Result.REJECTED else "allowed",

@@ -1,7 +1,5 @@
 """The policy: from an AdmissionRequest to allowed, patched or rejected. Quick, and without I/O."""
 
-from dataclasses import replace
-
 from bandwidth.invalid import Invalid
 from webhook import namespace as namespaces
 from webhook import pods, subresources, workload
@@ -12,8 +10,6 @@ from webhook.request import AdmissionRequest, BadRequest
 from webhook.sidecar import Settings
 
 _NEW, _OLD = "request.object", "request.oldObject"
-_KINDS = {("", "pods"): "Pod", ("", "bindings"): "Binding", ("", "namespaces"): "Namespace"}
-_KINDS |= {resource: kind for resource, (kind, _) in workload.WORKLOADS.items()}
 
 
 def decide(request: AdmissionRequest, settings: Settings, namespace: Namespace) -> Decision:
@@ -22,20 +18,12 @@ def decide(request: AdmissionRequest, settings: Settings, namespace: Namespace) 
     A dry run is decided as any other: we change nothing but the object.
     """
     try:
-        return _decided(request, settings, namespace)
+        try:
+            return _judge(request, settings, namespace)
+        except Invalid as error:
+            return rejected(error)  # which quotes a value that may be nested too
     except RecursionError:  # orjson reads a thousand levels; no Kubernetes object has thirty
         raise BadRequest("the object is nested too deeply") from None
-
-
-def _decided(request: AdmissionRequest, settings: Settings, namespace: Namespace) -> Decision:
-    try:
-        decision = _judge(request, settings, namespace)
-    except Invalid as error:
-        decision = rejected(error)
-    resource = request["resource"]
-    kind = _KINDS.get((resource["group"], resource["resource"]), "other")
-    audit = {"result": decision.result.value, "reason": decision.reason.value, **decision.audit}
-    return replace(decision, kind=kind, owner=_owner(request.get("object")), audit=audit)
 
 
 def needs_namespace(request: AdmissionRequest) -> bool:
@@ -69,13 +57,3 @@ def _judge(request: AdmissionRequest, settings: Settings, namespace: Namespace) 
             return workload.applied(new, old if operation == "UPDATE" else None, path, namespace, settings)
         case _:
             return Decision(Result.ALLOWED, Reason.NOT_OURS, "nothing that podrate judges")
-
-
-def _owner(raw: object) -> str:
-    """Who controls the object, as Kind/name; "" if nobody does. For the log: what is odd in it is left out."""
-    metadata = raw.get("metadata") if isinstance(raw, dict) else None
-    owners = metadata.get("ownerReferences") if isinstance(metadata, dict) else None
-    for each in owners if isinstance(owners, list) else ():
-        if isinstance(each, dict) and each.get("controller") is True:
-            return f"{each.get('kind')}/{each.get('name')}"
-    return ""

@@ -1,9 +1,9 @@
 """What was decided about a request, and why: for the API server, for metrics, for the log, for the audit log."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from enum import StrEnum
 from http import HTTPStatus
+from typing import NamedTuple
 
 from bandwidth.invalid import Invalid
 from bandwidth.policy import AboveCap
@@ -50,28 +50,29 @@ class Refusal(Invalid):
         self.code = code
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """What to answer, and why.
 
     result:    allowed, patched or rejected
     reason:    why, for metrics
     line:      the same in one line of printable ASCII: for the log, and for the user when rejected
     patch:     a JSON Patch; empty unless patched
-    kind:      the object's kind, one of a few: "Pod", "Deployment", ..., or "other"
-    owner:     "ReplicaSet/web-5d9c", who controls the object; "" if nobody does
+    limit:     the limit that the object has now, as podrate.io/limit says it; None where it has no loader
     warnings:  lines that kubectl prints although the object was accepted
-    audit:     annotations of the audit event; the API server puts the webhook's name before each key
     """
 
     result: Result
     reason: Reason
     line: str
     patch: Sequence[Operation] = ()
-    kind: str = "other"
-    owner: str = ""
+    limit: str | None = None
     warnings: Sequence[str] = ()
-    audit: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def audit(self) -> dict[str, str]:
+        """Annotations of the audit event; the API server puts the webhook's name before each key."""
+        said: dict[str, str] = {"result": self.result, "reason": self.reason}
+        return said if self.limit is None else said | {"limit": self.limit}
 
     @property
     def status(self) -> HTTPStatus:

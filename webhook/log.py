@@ -12,13 +12,13 @@ _LONGEST = 500  # characters of one field: a line names things, it does not carr
 
 def event(what: str, **fields: str | int) -> None:
     """Write one line: the time, `what` happened, and `fields`."""
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     short = {key: value[:_LONGEST] if isinstance(value, str) else value for key, value in fields.items()}
+    now = datetime.now(UTC)
     try:
-        line = orjson.dumps({"time": now, "event": what} | short)
+        line = orjson.dumps({"time": now, "event": what} | short, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # half a surrogate pair, such as a file's name has that is not UTF-8
-        line = json.dumps({"time": now, "event": what} | short).encode()
-    sys.stdout.buffer.write(line + b"\n")
+        line = json.dumps({"time": now.isoformat(), "event": what} | short).encode() + b"\n"
+    sys.stdout.buffer.write(line)
     sys.stdout.buffer.flush()
 
 

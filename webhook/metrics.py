@@ -42,9 +42,9 @@ class Metrics:
         )
         ProcessCollector(registry=self._registry)
 
-    def reviewed(self, decision: Decision, seconds: float) -> None:
-        """Count a review that was answered."""
-        self._reviews(decision.kind, decision.result.value, decision.reason.value).inc()
+    def reviewed(self, kind: str, decision: Decision, seconds: float) -> None:
+        """Count a review of an object of `kind` that was answered."""
+        self._reviews(kind, decision.result, decision.reason).inc()
         self._seconds.observe(seconds)
 
     def refused(self, status: int) -> None:

@@ -35,7 +35,7 @@ def created(pod: Pod, namespace: Namespace, settings: Settings) -> Decision:
         *warnings(pod, asked, outcome.limit, settings),
         *bounds.tight(namespace.bounds, settings.requests, settings.limits),
     )
-    return Decision(result, Reason.LIMITED, line, patch, warnings=lines, audit={"limit": text})
+    return Decision(result, Reason.LIMITED, line, patch, text, lines)
 
 
 def updated(pod: Pod, old: Pod, namespace: Namespace, settings: Settings, *, status: bool = False) -> Decision:
@@ -68,7 +68,7 @@ def updated(pod: Pod, old: Pod, namespace: Namespace, settings: Settings, *, sta
             )
         result = Result.PATCHED if patch else Result.ALLOWED
         line = text if patch else "the limit is as it was"
-        return Decision(result, reason, line, patch, warnings=lines, audit={"limit": text})
+        return Decision(result, reason, line, patch, text, lines)
     if outcome.limit is None:
         return _without_limit(pod, outcome, _unheard(asked, outcome))
     written = {key: value for (_, key), value in now.items() - before.items() if key in asked.names.values()}

@@ -66,7 +66,8 @@ def required(parent: Mapping[str, Any], key: str, kind: type[_T], where: str = "
 
 def optional(parent: Mapping[str, Any], key: str, kind: type[_T], where: str) -> _T | None:
     """As `required`, but None when it is missing or null: Kubernetes' encoder writes null for some empty fields."""
-    return None if parent.get(key) is None else required(parent, key, kind, where)
+    value = parent.get(key)
+    return value if value is None or isinstance(value, kind) else required(parent, key, kind, where)
 
 
 def json_type(value: object) -> str:

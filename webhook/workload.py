@@ -1,7 +1,6 @@
 """Workloads: a template that would make bad pods is rejected when it is applied, not in a ReplicaSet's events."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from bandwidth.keys import LONGEST, ours
@@ -35,7 +34,7 @@ def applied(
     pod = Pod(template, f"request.object.{where}", f"{where}.")
     decision = created(pod, namespace, settings)
     lines = (*decision.warnings, *_misplaced(workload, pod, where))
-    return replace(decision, result=Result.ALLOWED, line=f"template: {decision.line}", patch=(), warnings=lines)
+    return decision._replace(result=Result.ALLOWED, line=f"template: {decision.line}", patch=(), warnings=lines)
 
 
 def _at(raw: object, path: Sequence[str], where: str) -> object:

@@ -29,13 +29,8 @@ def test_a_pod_that_asks_is_patched() -> None:
 def test_a_pod_that_asks_nothing_is_left_alone() -> None:
     for quiet in (pod(), pod({"app": "podrate.io/bandwidth"}), pod({}, {}), pod(hostNetwork=True)):
         decision = of(review(quiet))
-        assert decision == Decision(
-            Result.ALLOWED,
-            Reason.NO_LIMIT,
-            "no key asks for a limit",
-            kind="Pod",
-            audit={"result": "allowed", "reason": "no-limit"},
-        )
+        assert decision == Decision(Result.ALLOWED, Reason.NO_LIMIT, "no key asks for a limit")
+        assert decision.audit == {"result": "allowed", "reason": "no-limit"}
 
 
 def test_the_hosts_network_is_limited_too() -> None:
@@ -96,7 +91,7 @@ def test_a_dry_run_is_as_any_other() -> None:
 )
 def test_rejections(new: dict[str, Any], line: str) -> None:
     decision = of(review(new))
-    assert (decision.result, decision.line, decision.kind) == (Result.REJECTED, line, "Pod")
+    assert (decision.result, decision.line) == (Result.REJECTED, line)
 
 
 def test_without_a_key_windows_and_static_pods_are_none_of_our_business() -> None:

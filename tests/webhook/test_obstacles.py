@@ -136,7 +136,7 @@ def namespace(labels: dict[str, str], annotations: dict[str, str] | None = None)
 
 def test_a_namespace_is_checked_when_it_is_labelled() -> None:
     good = of(review(namespace({"podrate.io/bandwidth": "10M", "podrate.io/max-egress": "1G"}), resource=NAMESPACES))
-    assert (good.result, good.kind) == (Result.ALLOWED, "Namespace")
+    assert good.result is Result.ALLOWED
     bad = of(review(namespace({"podrate.io/max-egress": "1g"}), namespace({}), resource=NAMESPACES))
     assert (bad.result, bad.reason) == (Result.REJECTED, Reason.BAD_NAMESPACE)
     assert bad.line.startswith(

@@ -46,6 +46,8 @@ def _judge(request: AdmissionRequest, settings: Settings, namespace: Namespace) 
             return pods.updated(Pod(new, _NEW), Pod(old, _OLD), namespace, settings, status=subresource == "status")
         case "UPDATE", ("", "pods", "ephemeralcontainers"):
             return subresources.debugged(Pod(new, _NEW))
+        case "UPDATE", ("", "pods", "resize"):
+            return subresources.resized(Pod(new, _NEW), Pod(old, _OLD))
         case "CONNECT", ("", "pods", "exec" | "attach"):
             return subresources.entered(new)
         case "CREATE", ("", "pods", "binding") | ("", "bindings", ""):

@@ -1,4 +1,4 @@
-"""The ways past a pod's own admission: what joins or enters a running pod, and what the scheduler writes into it."""
+"""The ways past a pod's own admission: what joins, enters or resizes a running one, and what the scheduler writes."""
 
 from bandwidth.keys import BANDWIDTH, ours
 from webhook.decision import Decision, Reason, Refusal, Result
@@ -34,6 +34,21 @@ def entered(options: object) -> Decision:
         allowed = "the pod's own containers"
         raise Refusal(Reason.LOADER_ENTERED, "container", NAME, reason, allowed, "kubectl exec web -c web -- sh")
     return Decision(Result.ALLOWED, Reason.NOT_OURS, "another container than the loader")
+
+
+def resized(pod: Pod, old: Pod) -> Decision:
+    """New resources for a running pod's containers (pods/resize). Raises Refusal for the loader's.
+
+    Too little memory would end it again and again, and next to no CPU would stall it: nothing would follow the keys.
+    """
+    now = [each.get("resources") for each in pod.init_containers if each.get("name") == NAME]
+    for index, each in enumerate(old.init_containers):
+        if is_loader(each) and now != [each.get("resources")]:
+            where = f"spec.initContainers[{index}].resources"
+            reason = "a loader with less may no longer follow the pod's keys, so that its resources stay as they are"
+            allowed = "the pod's own containers'; the chart's loader.resources are for new pods"
+            raise Refusal(Reason.LOADER_CHANGED, where, NAME, reason, allowed, "spec.containers[0].resources")
+    return Decision(Result.ALLOWED, Reason.AS_BEFORE, "resources of other containers than the loader")
 
 
 def bound(binding: object) -> Decision:

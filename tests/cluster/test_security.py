@@ -106,6 +106,18 @@ def test_no_debugger_joins_the_loader(cluster: Cluster, web: Pod, images: Images
     cluster.kubectl(*debug, "--target=app", "--", "true")
 
 
+def test_nobody_starves_the_loader(cluster: Cluster, web: Pod) -> None:
+    """Kubernetes' roles may resize nothing; who may, what is the pod's own."""
+    may_not(cluster, "tenant", "patch", "pods --subresource=resize", SHOP)
+    patch = ["-n", SHOP, "patch", "pod", web.name, "--subresource=resize", "--type=strategic", "-p"]
+    for cpu_and_memory in ({"cpu": "1m"}, {"memory": "16Mi"}):
+        starved = {"initContainers": [{"name": "podrate", "resources": {"limits": cpu_and_memory}}]}
+        said = tried(cluster, *patch, json.dumps({"spec": starved}))
+        assert 'spec.initContainers[0].resources: "podrate": a loader with less may no longer follow' in said
+    grown = {"containers": [{"name": "bare", "resources": {"requests": {"memory": "32Mi"}}}]}
+    cluster.kubectl(*patch, json.dumps({"spec": grown}))
+
+
 # The application
 
 

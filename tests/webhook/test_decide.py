@@ -107,7 +107,7 @@ def test_without_a_key_windows_and_static_pods_are_none_of_our_business() -> Non
         {"operation": "CONNECT", "subResource": "exec"},
         {"subResource": "ephemeralcontainers"},
         {"subResource": "status"},
-        {"subResource": "resize", "operation": "UPDATE"},
+        {"subResource": "resize"},
         {"subResource": "eviction"},
         {"resource": PODS | {"resource": "deployments", "group": "extensions"}},
         {"resource": PODS | {"resource": "deployments", "group": "apps"}, "subResource": "scale"},

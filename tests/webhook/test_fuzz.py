@@ -84,7 +84,7 @@ class Made:
             self._replace()
 
     def _review(self) -> dict[str, Any]:
-        subresources = ["status", "ephemeralcontainers"]
+        subresources = ["status", "ephemeralcontainers", "resize"]
         what = self._one(["create", "update", *subresources, "exec", "workload", "namespace", "binding"])
         if what == "create":
             return review(self._pod())
@@ -138,6 +138,7 @@ class Made:
             it: dict[str, Any] = {"name": self._one(["web", "podrate", "\u00e9"])}
             mounts = [{"name": self._one(["data", "podrate-limit"]), "mountPath": "/x"}]
             more = {"image": SETTINGS.image, "volumeMounts": mounts, "unknown": {"field": [1, None]}}
+            more["resources"] = {"limits": {"cpu": self._one(["1m", "100m"])}}
             found.append(it | {key: value for key, value in more.items() if self._random.random() < 0.5})
         return found
 

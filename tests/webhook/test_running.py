@@ -209,6 +209,28 @@ def test_ephemeral_containers_leave_the_loaders_volumes_alone() -> None:
     assert of(review(theirs, pod(), subResource="ephemeralcontainers")).result is Result.ALLOWED
 
 
+def resized(**resources: object) -> dict[str, Any]:
+    it = loaded(ASKS, {LIMIT: TEN})
+    it["spec"]["initContainers"][0]["resources"] = resources
+    it["spec"]["containers"][0]["resources"] = {"limits": {"memory": "1Gi"}}
+    return it
+
+
+def test_a_resize_leaves_the_loader_what_it_was_given() -> None:
+    """Whoever asks; without the loader, or of other containers, it is no business of ours."""
+    old = loaded(ASKS, {LIMIT: TEN})
+    given = old["spec"]["initContainers"][0]["resources"]
+    assert of(review(resized(**given), old, subResource="resize")).reason is Reason.AS_BEFORE
+    starved = given | {"limits": {"cpu": "1m", "memory": "1Mi"}}
+    nothing: dict[str, Any] = {}
+    for other in (starved, nothing):
+        decision = of(review(resized(**other), old, subResource="resize"))
+        assert (decision.result, decision.reason) == (Result.REJECTED, Reason.LOADER_CHANGED)
+        assert decision.line.startswith('spec.initContainers[0].resources: "podrate": a loader with less may no ')
+    theirs = pod(initContainers=[{"name": "podrate", "resources": given}])
+    assert of(review(pod(initContainers=[{"name": "podrate"}]), theirs, subResource="resize")).result is Result.ALLOWED
+
+
 @pytest.mark.parametrize("resource", ["pods", "bindings"])
 @pytest.mark.parametrize("place", ["labels", "annotations"])
 def test_a_binding_brings_none_of_our_keys(resource: str, place: str) -> None:

@@ -17,6 +17,8 @@ FAULTS = (
     "a replica's clock is 40 days ahead, and comes back",
     "kubelet is killed under a limited pod",
     "containerd is killed under a limited pod",
+    "kube-apiserver is killed under a limited pod",
+    "a pod's processes and its cgroup are gone, as after a reboot of the node",
     "many pods are created at once on one node",
     "the node's disk has no room for the loader's image",
 )

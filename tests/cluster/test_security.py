@@ -1,6 +1,7 @@
 """What docs/security.md says, tried: by a tenant, an application, a shell in the loader, the webhook."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from webhook.sidecar import VOLUMES, Settings, container
 from .conftest import NAMESPACE, RELEASE, SYSTEM, Pod, pod
 from .images import Images
 from .kubectl import Cluster, application, eventually
-from .node import Node
+from .node import MOUNT, Node
 
 pytestmark = pytest.mark.usefixtures("release")
 
@@ -47,8 +48,10 @@ def web(cluster: Cluster, node: Node, images: Images) -> Iterator[Pod]:
         **node.beside,
     )
     (app,) = manifest["spec"]["containers"]
-    bare = app | {"name": "bare", "securityContext": {"capabilities": {"drop": ["ALL"]}}}
-    manifest["spec"]["containers"].append(bare)
+    more = {"bare": [], "network": ["NET_ADMIN"], "equal": ["NET_ADMIN", "BPF"], "tracer": ["SYS_PTRACE"]}
+    for name, capabilities in more.items():
+        context = {"capabilities": {"drop": ["ALL"], "add": capabilities}}
+        manifest["spec"]["containers"].append(app | {"name": name, "securityContext": context})
     cluster.kubectl(*TENANT, "create", "-f", "-", stdin=json.dumps(manifest))
     cluster.kubectl("-n", SHOP, "wait", "--for=condition=Ready", f"pod/{NAME}", "--timeout=60s")
     yield pod(cluster, NAME, SHOP)
@@ -137,15 +140,60 @@ def test_packet_sockets_pass_a_limit_unless_they_are_taken_away(cluster: Cluster
     assert rate > 2 * 20e6  # bit/s: twice the cap, four times the limit
 
 
-def test_an_application_gets_at_neither_the_loader_nor_its_programs(cluster: Cluster, web: Pod) -> None:
-    """As root, beside the loader in one process namespace, with the capabilities that containerd gives by default."""
-    said = json.loads(python(cluster, ["-n", SHOP, web.name, "-c", "app"], "application"))
+def test_who_may_change_the_pods_network_passes_a_limit(cluster: Cluster, web: Pod, node: Node) -> None:
+    """The kernel sends what netfilter copied, and no socket does. NET_ADMIN is not given by default."""
+    there = ["-n", SHOP, web.name, "-c"]
+    assert "Operation not permitted" in python(cluster, [*there, "app"], "packets", node.address, check=False)
+    rate = float(python(cluster, [*there, "network"], "packets", node.address))
+    assert rate > 2 * 20e6
+
+
+@pytest.mark.parametrize("it", ["app", "network"])
+def test_an_application_gets_at_neither_the_loader_nor_its_programs(cluster: Cluster, web: Pod, it: str) -> None:
+    """As root, beside the loader in one process namespace, with the capabilities that containerd gives by default; or
+    with NET_ADMIN. The tree that it sees begins at its own container's cgroup, and the limit is on the one above."""
+    nothing_there, not_asked = "No such file or directory", "Operation not permitted"  # the latter before Linux 5.19
+    detached = json.loads(python(cluster, ["-n", SHOP, web.name, "-c", it], "detach", "/sys/fs/cgroup"))
+    assert set(detached.values()) <= {nothing_there, not_asked}
+    said = json.loads(python(cluster, ["-n", SHOP, web.name, "-c", it], "application"))
     denied, not_permitted = "Permission denied", "Operation not permitted"
     assert said.pop("the loader's mounts") == said.pop("the loader's descriptors") == denied
     assert said.pop("another cgroup") == "Read-only file system"
     assert said.pop("the cgroup tree") in (denied, not_permitted)  # AppArmor's, or the missing capability's
     assert said.pop("the programs").endswith(not_permitted)
     assert not said
+
+
+@pytest.mark.parametrize("it", ["equal", "tracer"])
+def test_what_may_trace_the_loader_gets_at_it_in_a_shared_process_namespace(
+    cluster: Cluster, web: Pod, it: str
+) -> None:
+    """By SYS_PTRACE, or by no fewer capabilities than the loader's: it has the node's cgroups then."""
+    said = json.loads(python(cluster, ["-n", SHOP, web.name, "-c", it], "application"))
+    assert "cgroup.controllers" in said["the loader's mounts"]
+
+
+def test_an_application_that_stops_the_loader_keeps_its_limit(cluster: Cluster, web: Pod, node: Node) -> None:
+    """As root in a shared process namespace it may; until the loader runs again nothing follows the label."""
+
+    def signal(name: str) -> None:
+        pkill = ["pkill", f"-{name}", "-f", "podrate sidecar"]
+        cluster.kubectl("-n", SHOP, "exec", web.name, "-c", "app", "--", *pkill)
+
+    def said() -> str:
+        return cluster.kubectl("-n", SHOP, "logs", web.name, "-c", "podrate", "--tail=1").stdout
+
+    before, loader = node.programs_of(web.uid), node.loader(web.uid)
+    assert before
+    signal("STOP")
+    cluster.kubectl("-n", SHOP, "label", "pod", web.name, "podrate.io/bandwidth=8M", "--overwrite")
+    assert in_force(cluster) == limit(8_000_000, 8_000_000)
+    time.sleep(2)  # it would follow within 1.3 s
+    assert limit(8_000_000, 8_000_000) not in said()
+    assert node.programs_of(web.uid) == before
+    signal("CONT")
+    eventually("it follows", lambda: limit(8_000_000, 8_000_000) in said())
+    assert (node.programs_of(web.uid), node.loader(web.uid)) == (before, loader)
 
 
 # A shell in the loader
@@ -182,6 +230,56 @@ def test_what_a_shell_in_the_loader_can_and_cannot(cluster: Cluster, web: Pod, s
     cluster.kubectl("-n", SHOP, "label", "pod", web.name, "podrate.io/bandwidth=9M", "--overwrite")
     again = eventually("a limit again", lambda: node.programs_of(web.uid), seconds=30)
     assert {each.id for each in again}.isdisjoint(attached)
+
+
+# The node
+
+
+def test_who_opens_a_pods_cgroup_needs_no_capability_to_take_its_limit_off(
+    cluster: Cluster, node: Node, images: Images
+) -> None:
+    """Nobody, in a pod that sees the node's cgroups by a read-only hostPath: the kernel asks for the directory alone.
+
+    Not where seccomp keeps the system call from it; nor before Linux 5.19.
+    """
+    name = "nobody"
+    manifest = application(name, images.app, SLEEP, {"podrate.io/bandwidth": "10M"}, **node.beside)
+    context = {"runAsUser": 65534, "capabilities": {"drop": ["ALL"]}, "allowPrivilegeEscalation": False}
+    (app,) = manifest["spec"]["containers"]
+    app |= {"volumeMounts": [{"name": "cgroup", "mountPath": MOUNT, "readOnly": True}], "securityContext": context}
+    confined = context | {"seccompProfile": {"type": "RuntimeDefault"}}
+    manifest["spec"]["containers"].append(app | {"name": "confined", "securityContext": confined})
+    manifest["spec"]["volumes"] = [{"name": "cgroup", "hostPath": {"path": "/sys/fs/cgroup", "type": "Directory"}}]
+    cluster.create(manifest)
+    cluster.wait_ready(name)
+    uid = pod(cluster, name).uid
+
+    def hooks() -> set[str]:
+        return {each.hook for each in node.programs_of(uid)}
+
+    def detached(it: str) -> set[str]:
+        return set(json.loads(python(cluster, [name, "-c", it], "detach", node.cgroups_of(uid)[0])).values())
+
+    before = hooks()
+    assert detached("confined") == {"Operation not permitted"}
+    assert hooks() == before
+    if detached("app") == {"it works"}:  # from Linux 5.19 on
+        assert hooks() == before - {"cgroup_inet_egress", "cgroup_inet_ingress"}
+        # The loader sees that when it wakes; it ends, and the next one puts the limit back.
+        cluster.kubectl("label", "pod", name, "podrate.io/bandwidth=9M", "--overwrite")
+        eventually("a limit again", lambda: hooks() == before, 30)
+    cluster.delete(name)
+
+
+def test_the_kubelet_asks_no_webhook_who_enters_the_loader(cluster: Cluster, web: Pod, node: Node) -> None:
+    """Who may nodes/proxy has the kubelet's own API."""
+    (name,) = node.beside["nodeSelector"].values()
+    run = f"/api/v1/nodes/{name}/proxy/run/{SHOP}/{web.name}/podrate?cmd=podrate%20probe"
+    eventually("it runs", lambda: _probed(cluster, run), 30)
+
+
+def _probed(cluster: Cluster, run: str) -> bool:
+    return "is in force" in cluster.kubectl("create", "--raw", run, "-f", "-", stdin="x", check=False).stdout
 
 
 # The webhook

@@ -32,6 +32,23 @@ def test_unlabelled_pod_is_unlimited(cluster: Cluster, pods: dict[str, Pod], fig
     assert goodput > 10 * max(LIMITS.values())
 
 
+def test_a_pod_on_the_hosts_network_is_limited(
+    cluster: Cluster, pods: dict[str, Pod], node: Node, images: Images, figures: Figures
+) -> None:
+    """Though it may change that: the limit is its cgroup's."""
+    limit = 20e6
+    it = application("host-network", images.app, ["sleep", "infinity"], {"podrate.io/bandwidth": "20M"}, **node.beside)
+    it["spec"]["hostNetwork"] = True
+    it["spec"]["containers"][0]["securityContext"] = {"capabilities": {"add": ["NET_ADMIN"]}}
+    cluster.create(it)
+    cluster.wait_ready("host-network")
+    for direction in LIMITS:
+        ratio = iperf3(cluster, "host-network", direction, pods["peer"].address, seconds=2).goodput / limit
+        figures[f"{direction} on the host's network, goodput / limit"] = ratio
+        assert 0.85 <= ratio <= 1.05
+    cluster.delete("host-network")
+
+
 def test_first_packet_is_limited(cluster: Cluster, node: Node, images: Images, figures: Figures) -> None:
     """An application that sends as fast as it can from its first instruction on, with a limit and, as control, without.
 

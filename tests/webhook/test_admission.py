@@ -364,13 +364,14 @@ def test_nobody_enters_the_loader(plane: ControlPlane, webhook: Webhook, running
     assert len(webhook.reviews()) == before
 
 
-def test_a_resize_leaves_the_loader_alone(plane: ControlPlane, webhook: Webhook, running_pod: str) -> None:
-    """Of other containers it is not sent, and so does not wait for us."""
+def test_a_resize_leaves_the_loader_alone(plane: ControlPlane, webhook: Webhook) -> None:
+    """Of other containers it is not sent, and so does not wait for us. Of a pod without a node: there is none."""
+    plane.kubectl("create", "-f", "-", stdin=json.dumps(named("resized", ASKS)))
 
     def resized(container: str, field: str, value: object) -> str:
         change = [{"op": "replace", "path": f"/spec/{container}/0/{field}", "value": value}]
         patch = ["--subresource=resize", "--type=json", "-p", json.dumps(change)]
-        return plane.kubectl("patch", "pod", running_pod, *patch, check=False)
+        return plane.kubectl("patch", "pod", "resized", *patch, check=False)
 
     before = len(webhook.reviews())
     assert "patched" in resized("containers", "resources", {"requests": {"memory": "32Mi"}})
@@ -380,6 +381,7 @@ def test_a_resize_leaves_the_loader_alone(plane: ControlPlane, webhook: Webhook,
         assert DENIED.format("loader.podrate.io") + 'spec.initContainers[0].resources: "podrate": a loader ' in said
     restarts = [{"resourceName": each, "restartPolicy": "RestartContainer"} for each in ("cpu", "memory")]
     assert "resources for init or sidecar containers are mutable" in resized("initContainers", "resizePolicy", restarts)
+    plane.kubectl("delete", "pod", "resized", "--force", "--grace-period=0")
 
 
 def test_the_loader_stays(plane: ControlPlane, running_pod: str) -> None:

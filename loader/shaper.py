@@ -118,15 +118,24 @@ class OpenCgroup:
     def __enter__(self) -> int:
         return self._fd
 
+    def _is_there(self) -> bool:
+        """Whether its path still leads to it, and not to one that was made anew in its place."""
+        try:
+            return os.stat(self._path).st_ino == os.fstat(self._fd).st_ino
+        except OSError:
+            return False
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._fd)
-        if isinstance(error, bpf.BpfError):
-            if error.errno in (ENOENT, ENODEV) and not os.path.isdir(self._path):
-                what = f"{self._path} has been removed"
-                raise Failure("no-cgroup", what, "name a directory of the cgroup2 mount") from None
-            raise _refused(error, self._path) from error
+        try:
+            if isinstance(error, bpf.BpfError):
+                if error.errno in (ENOENT, ENODEV) and not self._is_there():
+                    what = f"{self._path} has been removed"
+                    raise Failure("no-cgroup", what, "name a directory of the cgroup2 mount") from None
+                raise _refused(error, self._path) from error
+        finally:
+            os.close(self._fd)
 
 
 def _refused(error: bpf.BpfError, cgroup: str = "") -> Failure:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from bench.cgroup import Cgroup, cgroup2_mount
+from loader import bpf
 from loader.failure import EXIT_CODES, Failure
+from loader.shaper import OpenCgroup
 from loader.target import resolve
 from tests.kernel.conftest import Podrate, in_a_mount_namespace
 
@@ -169,3 +171,12 @@ def test_a_cgroup_that_goes_while_we_look(podrate: Podrate, tree: Cgroup) -> Non
     finally:
         os.killpg(churn.pid, signal.SIGKILL)
         churn.wait()
+
+
+def test_a_cgroup_that_was_made_anew_while_it_was_open_is_gone() -> None:
+    """Its path leads to another by then."""
+    removed = pytest.raises(Failure, match="has been removed")
+    with Cgroup("test", "again") as cgroup, removed, OpenCgroup(str(cgroup.path)) as fd:
+        cgroup.path.rmdir()
+        cgroup.path.mkdir()
+        bpf.attachments(fd, bpf.CGROUP_INET_EGRESS)

@@ -85,6 +85,11 @@ class _Stored:
         self._bounds.of(metadata["namespace"]).pop((self._kind, metadata["name"]), None)
 
 
+def excess(requests: Quantities, limits: Quantities) -> list[str]:
+    """The resources of which more is requested than allowed: no pod may have such a container."""
+    return [each for each in requests.keys() & limits.keys() if _number(requests[each]) > _number(limits[each])]
+
+
 def breach(bounds: OfNamespace, requests: Quantities, limits: Quantities) -> Breach | None:
     """What rejects every pod with a loader of these requests and limits; None when nothing does."""
     if not bounds:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from webhook.bounds import excess
 from webhook.sidecar import Settings
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -151,6 +152,9 @@ def parse(arguments: list[str] | None = None) -> Options:
     given = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
     if given.loader_once and given.loader_metrics_port:
         parser.error("--loader-metrics-port: not with --loader-once, which leaves nobody to serve them")
+    for resource in excess(given.loader_requests, given.loader_limits):
+        asked, most = given.loader_requests[resource], given.loader_limits[resource]
+        parser.error(f"--loader-requests: {resource}={asked} is more than --loader-limits has, {most}")
     settings = Settings(
         image=given.loader_image,
         pull_policy=given.loader_image_pull_policy,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.helm import NAMESPACE, Helm, Object, Rendered, pods_of
+from tests.chart.helm import CHART, NAMESPACE, RELEASE, Helm, Object, Rendered, pods_of
 from webhook import options
 
 CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "MutatingWebhookConfiguration"}
@@ -97,6 +97,26 @@ def test_the_webhook_understands_its_options(helm: Helm) -> None:
     assert certificate.namespace == NAMESPACE
     assert certificate.secret == rendered.one("Secret")["metadata"]["name"]
     assert certificate.service == rendered.one("Service")["metadata"]["name"]
+
+
+def test_quantities_that_are_numbers(helm: Helm) -> None:
+    """In a file a large one is a float to helm, and 3.3554432e+07 to printf."""
+    rendered = helm.render({"loader": {"resources": {"requests": {"cpu": 0.05, "memory": 33554432}}}})
+    assert options.parse(rendered.container["args"]).settings.requests == {"cpu": "0.05", "memory": "33554432"}
+
+
+@pytest.mark.parametrize(
+    ("namespace", "values", "acts"),
+    [(NAMESPACE, [], True), ("default", [], False), (NAMESPACE, ["--set=excludedNamespaces={default}"], False)],
+)
+def test_the_notes_name_no_namespace_that_is_excluded(
+    helm: Helm, namespace: str, values: list[str], acts: bool
+) -> None:
+    """A first `helm install` may well go to the namespace default, and then that is the release's own."""
+    said = helm.run("install", RELEASE, str(CHART), "-n", namespace, "--dry-run=client", *values)
+    _, _, notes = said.partition("NOTES:\n")
+    assert ("-n default run limited" in notes) == acts
+    assert ("Not in the namespace\ndefault: it is the release's own, or excluded." in notes) != acts
 
 
 def test_roles_name_what_they_allow(rendered: Rendered) -> None:

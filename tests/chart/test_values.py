@@ -54,6 +54,8 @@ def test_lints(helm: Helm) -> None:
         ("webhook.networkPolicy.apiServerPorts={0}", "/webhook/networkPolicy/apiServerPorts/0"),
         ("webhook.networkPolicy.metricsFrom[0].cidr=10.0.0.0/8", "/webhook/networkPolicy/metricsFrom/0"),
         ("webhook.resources.limits.memory=1GB", "/webhook/resources/limits/memory"),
+        ("webhook.image.repository=registry.example.com/podrate-webhook:0.1.0", "/webhook/image/repository"),
+        ("loader.image.repository=https://registry.example.com/podrate-loader", "/loader/image/repository"),
         ("loader.image.digest=sha256:12", "/loader/image/digest"),
         ("excludedNamespaces={Kube}", "/excludedNamespaces/0"),
         ("commonLabels.team=a b", "/commonLabels/team"),
@@ -72,12 +74,17 @@ def test_a_bad_value_is_refused_by_its_place(helm: Helm, option: str, where: str
     [
         (["commonLabels.app\\.kubernetes\\.io/name=x"], "the chart sets this label itself"),
         (["commonLabels.podrate\\.io/egress=1M"], "a limit for the webhook itself would have no effect"),
+        (["webhook.podAnnotations.podrate\\.io/egress=1M"], "a limit for the webhook itself would have no effect"),
         (["webhook.podLabels.app\\.kubernetes\\.io/instance=x"], "the Service and the Deployment find the pods"),
         (["webhook.podDisruptionBudget.maxUnavailable=2"], "maxUnavailable is 2, and webhook.replicas is 2"),
         (["monitoring.podMonitor=true"], "monitoring.podMonitor is true, and loader.metricsPort is 0"),
         (
             ["monitoring.prometheusRule=true"],
             "prometheusRule is true, and monitoring.serviceMonitor is false",
+        ),
+        (
+            ["monitoring.prometheusRule=true", "monitoring.serviceMonitor=true", "monitoring.interval=5m"],
+            "monitoring.interval is 5m, and monitoring.prometheusRule is true",
         ),
         (
             ["webhook.networkPolicy.enabled=false", "webhook.networkPolicy.metricsFrom[0].ipBlock.cidr=10.0.0.0/8"],
@@ -91,3 +98,16 @@ def test_values_that_do_not_go_together_are_refused(helm: Helm, options: list[st
     (said,) = [each for each in str(refused.value).splitlines() if line in each]
     assert said.startswith("Error: execution error at (podrate/templates/")
     assert "Allowed: " in said or "Example: " in said
+
+
+@pytest.mark.parametrize("repository", ["webhook", "podrate/webhook", "127.0.0.1:5000/a/b_c", "registry.example.com/a"])
+def test_a_repository(helm: Helm, repository: str) -> None:
+    rendered = helm.render({"webhook": {"image": {"repository": repository, "tag": "1"}}})
+    assert rendered.container["image"] == f"{repository}:1"
+
+
+@pytest.mark.parametrize("release", ["my.release", "1st"])
+def test_a_release_that_can_name_no_service_is_refused(helm: Helm, release: str) -> None:
+    """By helm it is allowed; the API server would refuse the Service, half of the rest being there."""
+    with pytest.raises(Refused, match=f"the release's name, {release}, makes no name of a Service. Allowed: "):
+        helm.render(release=release)

@@ -109,6 +109,10 @@ def test_what_it_can_not_choose(bad: str, capsys: pytest.CaptureFixture[str]) ->
         ([*IMAGE, *OWN, "--service", "a.b"], "argument --service: 'a.b' is not a name of lower case letters, "),
         ([*IMAGE, *OWN, "--secret", "A"], "argument --secret: 'A' is not a name of lower case letters, "),
         ([*IMAGE, *OWN, "--loader-image-pull-policy", "never"], "argument --loader-image-pull-policy: invalid choice"),
+        (
+            [*IMAGE, *OWN, "--loader-requests=memory=0.1Gi"],
+            "--loader-requests: memory=0.1Gi is more than --loader-limits has, 64Mi",
+        ),
         ([*IMAGE, *OWN, "--self"], "unrecognized arguments: --self"),
     ],
     ids=str,

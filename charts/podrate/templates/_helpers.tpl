@@ -4,6 +4,11 @@
 {{- $name | trunc 58 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/* "true" where labels have no effect in the namespace `test.namespace`; else nothing. */}}
+{{- define "podrate.testIsExcluded" -}}
+{{- if has .Values.test.namespace (concat (list "kube-system" "kube-node-lease" .Release.Namespace) .Values.excludedNamespaces) }}true{{ end -}}
+{{- end -}}
+
 {{- define "podrate.selector" -}}
 app.kubernetes.io/name: podrate
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
@@ -39,11 +44,11 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- end -}}
 {{- end -}}
 
-{{/* Resources as an option of the webhook: cpu=1m,memory=16Mi. */}}
+{{/* Resources as an option of the webhook: cpu=1m,memory=16Mi. Numbers as in JSON, for %v makes 1e+07 of large ones. */}}
 {{- define "podrate.quantities" -}}
 {{- $pairs := list -}}
 {{- range $resource, $quantity := . -}}
-{{- $pairs = append $pairs (printf "%s=%v" $resource $quantity) -}}
+{{- $pairs = append $pairs (printf "%s=%s" $resource (ternary $quantity (toJson $quantity) (kindIs "string" $quantity))) -}}
 {{- end -}}
 {{- join "," $pairs -}}
 {{- end -}}

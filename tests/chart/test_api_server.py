@@ -1,12 +1,16 @@
 """What a real API server makes of the rendered objects, by dry runs: each field is known, each value valid."""
 
 import json
+import os
 from typing import Any
+from unittest import mock
 
 import pytest
 
-from tests.chart.helm import CHART, NAMESPACE, RELEASE, Helm
+from tests.chart.helm import CHART, NAMESPACE, RELEASE, Helm, Refused
 from tests.webhook.control_plane import BIN, ControlPlane
+from webhook.api import Api
+from webhook.trust import Configuration
 
 pytestmark = pytest.mark.usefixtures("namespace")
 
@@ -106,3 +110,30 @@ def test_a_cluster_changes_nothing_of_what_is_rendered(helm: Helm, plane: Contro
     elsewhere = ("-n", "default")  # where nothing is that helm would take for somebody else's
     looked = helm.run("template", RELEASE, str(CHART), *elsewhere, "--dry-run=server", kubeconfig=str(plane.kubeconfig))
     assert looked == helm.render(None, *elsewhere).text
+
+
+def test_whose_trust_it_is_may_change(helm: Helm, plane: ControlPlane) -> None:
+    """docs/webhook-serving.md: what the webhook wrote, helm replaces only if it is told to."""
+    release = ("podrate-trust", str(CHART), "-n", "trust")
+    provided = {"mode": "provided", "provided": {"secretName": "mine", "caBundle": "-----BEGIN CERTIFICATE-----"}}
+    values = json.dumps({"webhook": {"tls": provided}})
+
+    def upgrade(*options: str, stdin: str) -> str:
+        return helm.run("upgrade", *release, "-f", "-", *options, stdin=stdin, kubeconfig=str(plane.kubeconfig))
+
+    try:
+        upgrade("--install", "--create-namespace", stdin="{}")
+        with mock.patch.dict(os.environ, KUBECONFIG=str(plane.kubeconfig)):
+            configuration = Configuration(Api(), "podrate-trust")
+        entries = configuration.read()
+        configuration.trust([b"ours"] * len(entries))
+        upgrade(stdin="{}")
+        assert {each.trusted for each in configuration.read()} == {b"ours"}, "an upgrade leaves it alone"
+        with pytest.raises(Refused, match="conflict.*caBundle"):
+            upgrade(stdin=values)
+        upgrade("--force-conflicts", stdin=values)
+        assert {each.trusted for each in configuration.read()} == {b"-----BEGIN CERTIFICATE-----"}
+        upgrade("--reset-values", stdin="{}")
+        assert {each.trusted for each in configuration.read()} == {b""}, "and is the webhook's again"
+    finally:
+        helm.run("uninstall", "podrate-trust", "-n", "trust", kubeconfig=str(plane.kubeconfig))

@@ -96,14 +96,25 @@ def most_passed(seconds: float = 1) -> float:
             working = [pool.submit(work, cpu) for cpu in _cpus()]
             try:
                 time.sleep(_SETTLE)
-                start, before = time.monotonic(), shaper.buckets.counters(EGRESS)
+                start, before = _passed(shaper)
                 time.sleep(seconds)
-                end, after = time.monotonic(), shaper.buckets.counters(EGRESS)
+                end, after = _passed(shaper)
             finally:
                 done.set()
             for each in working:
                 each.result()
-    return (after.passed_bytes - before.passed_bytes) * 8 / _BITING / (end - start)
+    return (after - before) * 8 / _BITING / (end - start)
+
+
+def _passed(shaper: Shaper) -> tuple[float, int]:
+    """The bytes that have passed, and until when they take at the limit, in seconds; both of one half millisecond, in
+    which the limit was used up. Where others use the CPU that is not at every moment: then the burst is there again."""
+    while True:
+        began = time.monotonic()
+        passed, debt = shaper.buckets.counters(EGRESS).passed_bytes, shaper.buckets.pressure(EGRESS).debt_ns
+        now = time.monotonic()
+        if debt and now - began < 0.0005:
+            return now + debt / 1e9, passed
 
 
 def _cpus() -> list[int]:

@@ -45,7 +45,12 @@ def test_a_test_run_is_shaped_as_a_packet() -> None:
 
 
 def test_two_cpus_at_once_never_pass_more_than_the_limit() -> None:
-    assert 0.99 < cost.most_passed(0.5) <= 1.01
+    for _ in range(5):
+        passed = cost.most_passed(0.5)
+        assert passed <= 1.01
+        if passed > 0.99:
+            return
+    pytest.fail(f"others leave us no CPU to use the limit up: {passed}")
 
 
 def test_a_flood_is_never_refused_and_leaves_tcp_its_share() -> None:

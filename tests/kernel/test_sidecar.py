@@ -57,10 +57,8 @@ def test_a_malformed_annotation_keeps_the_last_good_limit_and_is_reported_once(p
 def test_it_follows_within_a_fifth_of_a_second_and_does_not_wake_meanwhile(pod: Pod) -> None:
     process = pod.start()
     assert pod.probe().returncode == 0
-    time.sleep(0.2)
-    before = wakeups(process.pid)
-    time.sleep(1)
-    assert wakeups(process.pid) == before
+    # Once it has done what it does after the attachment, which takes longer where others use the CPU.
+    assert any(rests(process.pid) for _ in range(3))
     assert median(seconds_to(pod, Limit(egress=rate * M)) for rate in (5, 6, 7)) < 0.2
 
 
@@ -74,9 +72,9 @@ def test_it_polls_where_the_kernel_does_not_tell_of_changes(pod: Pod) -> None:
     finally:
         switch.write_text("1")
     assert median(seconds_to(pod, Limit(egress=rate * M)) for rate in (5, 6, 7)) < 0.2
-    before = wakeups(process.pid)
+    before, began = wakeups(process.pid), time.monotonic()
     time.sleep(1)
-    assert 5 < wakeups(process.pid) - before < 15
+    assert 5 < (wakeups(process.pid) - before) / (time.monotonic() - began) < 15
     process.send_signal(signal.SIGTERM)
     assert process.wait(5) == 0
 
@@ -87,6 +85,13 @@ def seconds_to(pod: Pod, limit: Limit) -> float:
     pod.annotate(limit)
     pod.await_limit(limit, 2)
     return time.monotonic() - began
+
+
+def rests(pid: int) -> bool:
+    """Whether it does not wake for a second."""
+    before = wakeups(pid)
+    time.sleep(1)
+    return wakeups(pid) == before
 
 
 def wakeups(pid: int) -> int:

@@ -85,8 +85,11 @@ def application(
     }
 
 
-def eventually(what: str, condition: Callable[[], Any], seconds: float = 15, pause: float = 0.1) -> Any:
-    """The first true value of `condition`; fails after `seconds` without one."""
+def eventually(what: str, condition: Callable[[], Any], seconds: float = 60, pause: float = 0.1) -> Any:
+    """The first true value of `condition`; fails after `seconds` without one.
+
+    By default that is patience with a busy machine, and no promise of podrate's.
+    """
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

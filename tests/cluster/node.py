@@ -1,9 +1,9 @@
 """The node, seen by a privileged pod in its network and pid namespaces: any node, also one that we did not start."""
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .kubectl import Cluster, Manifest, application
+from .kubectl import Cluster, Manifest, application, eventually
 from .traffic import SERVERS
 
 NAME = "node"
@@ -50,9 +50,19 @@ class Node:
         """Run a command as root in the node's network and pid namespaces."""
         return self._cluster.execute(NAME, *command)
 
+    def _lenient(self, command: str) -> str:
+        """The same of a shell's command that may fail at what goes while it looks: other pods end when they like."""
+        return self.execute("sh", "-c", f"{command}; true")
+
     def programs(self) -> list[Program]:
         """Every program of podrate's that is attached to a cgroup of the node, the root among them."""
-        tree = json.loads(self.execute("bpftool", "-j", "cgroup", "tree", self.cgroup_root))
+
+        def walked() -> list[Any]:
+            """In a list of its own; nothing where bpftool gave up, for a cgroup went while it walked to it."""
+            tree = json.loads(self._lenient(f"bpftool -j cgroup tree {self.cgroup_root}"))
+            return [] if any("error" in each for each in tree) else [tree]
+
+        (tree,) = eventually("a whole walk", walked)
         return [
             Program(each["cgroup"], program["id"], program["attach_type"], program["attach_flags"], program["name"])
             for each in tree
@@ -70,8 +80,8 @@ class Node:
 
     def cgroups_of(self, uid: str) -> list[str]:
         """The cgroups that bear the UID of a pod."""
-        either = [part for name in _names(uid) for part in ("-o", "-name", f"*{name}*")][1:]
-        return self.execute("find", self.cgroup_root, "(", *either, ")").splitlines()
+        either = " -o ".join(f"-name '*{name}*'" for name in _names(uid))
+        return self._lenient(f"find {self.cgroup_root} {either}").splitlines()
 
     def loader(self, uid: str) -> int | None:
         """The process id of the loader of the pod with this UID, if it runs."""
@@ -80,7 +90,8 @@ class Node:
     def process(self, uid: str, command: str) -> int | None:
         """The process id of the pod with this UID whose command line matches, if it runs."""
         for line in self.execute("pgrep", "-f", "--", command).splitlines():
-            if any(name in self.execute("cat", f"/proc/{line}/cgroup") for name in _names(uid)):
+            cgroup = self._lenient(f"cat /proc/{line}/cgroup")
+            if any(name in cgroup for name in _names(uid)):
                 return int(line)
         return None
 

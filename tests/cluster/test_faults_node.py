@@ -64,6 +64,7 @@ def test_a_pod_that_is_begun_anew_is_limited_from_its_first_packet_on(
     blast = ["python3", "/blast.py", node.address, str(port), str(window)]
     cluster.create(application(name, images.app, blast, {"podrate.io/egress": "10M"}, **node.beside))
     cluster.wait_ready(name)
+    eventually("it has sent, and idles", lambda: cluster.logs(name, "app"))
     uid = pod(cluster, name).uid
     before = {each.id for each in node.programs_of(uid)}
     assert before

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import termios
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -45,12 +46,15 @@ class Terminal:
 
     def until(self, text: str, seconds: float = 30) -> str:
         """Read until this is on the screen; the screen."""
-        deadline = time.monotonic() + seconds
-        while text not in "\n".join(self.lines):
-            shown = "\n".join(self.lines)
-            assert time.monotonic() < deadline, f"no {text!r} within {seconds} s on:\n{shown}"
-            self.read(0.1)
+        self.holds(lambda: text in "\n".join(self.lines), seconds)
         return "\n".join(self.lines)
+
+    def holds(self, condition: Callable[[], bool], seconds: float = 30) -> None:
+        """Read until it does: a screen comes in pieces of 4 kB, its title first."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "not within {} s:\n{}".format(seconds, "\n".join(self.lines))
+            self.read(0.1)
 
     def read(self, seconds: float) -> None:
         """Show what comes within some time."""

@@ -114,6 +114,7 @@ def release(provided: Provision, cluster: Cluster, values: list[str], figures: F
         logs = cluster.kubectl("-n", SYSTEM, "logs", "deployment/podrate", "--all-pods", check=False).stdout
         pytest.fail(f"{error}\n{pods}\n{logs}", pytrace=False)
     figures["helm install, s"] = time.monotonic() - began
+    cluster.wait_reviewed()
     yield RELEASE
     if not provided.disposable:
         cluster.run("helm", "uninstall", RELEASE, "-n", SYSTEM, "--wait", "--ignore-not-found")

@@ -51,6 +51,11 @@ class Cluster:
             described = self.kubectl("describe", *names, check=False).stdout
             raise AssertionError(f"{waited.stderr}\n{described}")
 
+    def wait_reviewed(self) -> None:
+        """Wait until the API server reaches the webhook: kube-proxy leads its Service there a while after it is up."""
+        asks = ("run", "asks", "--image=any", "--labels=podrate.io/bandwidth=10M", "--dry-run=server")
+        eventually("a review", lambda: self.kubectl(*asks, check=False).returncode == 0)
+
     def delete(self, *pods: str) -> None:
         """Delete pods, and don't wait for their end: that takes seconds."""
         self.kubectl("delete", "pod", "--wait=false", "--ignore-not-found", *pods)

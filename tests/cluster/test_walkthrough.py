@@ -42,8 +42,11 @@ class Reader:
         assert self(f"kubectl config set-context --current --namespace={namespace}").returncode == 0
 
     def __call__(self, text: str) -> subprocess.CompletedProcess[str]:
-        """Type a command."""
-        return typed(text, self._environment, 180, cwd=self._directory)
+        """Type a command; after an installation take a breath, as people do."""
+        done = typed(text, self._environment, 180, cwd=self._directory)
+        if "helm upgrade --install" in text and done.returncode == 0:
+            self.cluster.wait_reviewed()
+        return done
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """The webhook beside the floor of its stack: reviews as the API server sends them, at a steady rate, in turns.
 
-python -m bench.webhook --rate 200 --rounds 5 --seconds 4
+python -m bench.webhook --rate 200 --rounds 10 --seconds 2
 
 Both servers are pinned to CPU 0, the load to CPU 1. The webhook is the real one, with a certificate of its own, and
 watches a real kube-apiserver, which is idle meanwhile. Reviews are sent when they are due, whether or not those before
@@ -45,7 +45,7 @@ class Subject:
     """A server under test, and what was seen of it.
 
     waits:  seconds from sent to answered, of each review
-    cpu:    seconds that its threads ran meanwhile
+    cpu:    seconds that its threads ran for a review, of each round
     """
 
     name: str
@@ -53,7 +53,7 @@ class Subject:
     process: subprocess.Popen[str]
     authorities: bytes
     waits: list[float] = field(default_factory=list)
-    cpu: float = 0.0
+    cpu: list[float] = field(default_factory=list)
 
     def ran(self) -> float:
         """Seconds of CPU that all its threads have had (/proc/PID/task/TID/schedstat, nanoseconds)."""
@@ -118,7 +118,7 @@ async def load(subject: Subject, rate: float, seconds: float, warm: bool = False
         for number in range(int(rate * seconds)):
             group.create_task(one(begin + number / rate))
     if not warm:
-        subject.cpu += subject.ran() - before
+        subject.cpu.append((subject.ran() - before) / int(rate * seconds))
     connections.close()
 
 
@@ -174,8 +174,8 @@ def main() -> int:
     """Measure and print. 2 and one line when this machine can't."""
     parser = argparse.ArgumentParser(prog="python -m bench.webhook", allow_abbrev=False)
     parser.add_argument("--rate", type=float, default=200, help="reviews a second (default: %(default)g)")
-    parser.add_argument("--rounds", type=int, default=5, help="of each, in turns (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=4, help="of each round (default: %(default)g)")
+    parser.add_argument("--rounds", type=int, default=10, help="of each, in turns (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=2, help="of each round (default: %(default)g)")
     options = parser.parse_args()
     try:
         require("taskset")
@@ -206,11 +206,12 @@ def _print(rate: float, subjects: list[Subject], ready: float) -> None:
     print(f"{'':10}{'p50 ms':>10}{'p99 ms':>10}{'max ms':>10}{'CPU us':>10}")
     for each in subjects:
         hundredths = statistics.quantiles(each.waits, n=100)
-        cpu = each.cpu / len(each.waits) * 1e6
         times = "".join(f"{1e3 * value:10.2f}" for value in (hundredths[49], hundredths[98], max(each.waits)))
-        print(f"{each.name:10}{times}{cpu:10.0f}")
+        print(f"{each.name:10}{times}{statistics.median(each.cpu) * 1e6:10.0f}")
     memory = ", ".join(f"{value:.0f} MB {kind}" for kind, value in subjects[0].memory().items())
-    print(f"CPU by the floor's: {subjects[0].cpu / subjects[1].cpu:.2f}; start to ready: {ready:.2f} s; {memory}")
+    ratios = [ours / least for ours, least in zip(subjects[0].cpu, subjects[1].cpu, strict=True)]
+    ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    print(f"CPU by the floor's, round by round: {ratio}; start to ready: {ready:.2f} s; {memory}")
 
 
 if __name__ == "__main__":

@@ -202,5 +202,6 @@ def test_while_we_are_away(cluster: Cluster, images: Images) -> None:
     finally:
         cluster.kubectl("-n", SYSTEM, "scale", "deployment", RELEASE, f"--replicas={replicas}")
         cluster.kubectl("-n", SYSTEM, "rollout", "status", f"deployment/{RELEASE}", "--timeout=90s")
+        cluster.wait_reviewed()
         cluster.kubectl("delete", "deployment", "later", "--ignore-not-found", "--wait=false")
         cluster.delete("away", "asks")

@@ -69,12 +69,13 @@ def test_adopted_connections_share_and_follow_like_any_other(lab: Lab, service: 
 
 
 def test_without_an_iterator_they_get_a_fixed_pace(lab: Lab, service: Cgroup) -> None:
-    with iperf.Run(lab, Traffic(flows=4, seconds=5), service) as under_way:
+    with iperf.Run(lab, Traffic(flows=4, seconds=7), service) as under_way:
         time.sleep(1)
         adopted = attach(service, 10 * M, iterator=False)
         transfer = under_way.wait()
     assert (adopted.connections, adopted.mode) == (5, "fixed")
-    assert 0.8 < transfer.between(3.5, 5) / (10 * M) < 0.99
+    # Long enough: what arrives of iperf3's blocks of 128 kB goes up and down by a tenth within two seconds.
+    assert 0.8 < transfer.between(3, 7) / (10 * M) < 0.99
 
 
 def test_a_fixed_pace_is_said(lab: Lab, service: Cgroup, podrate: Podrate) -> None:

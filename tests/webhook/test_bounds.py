@@ -1,4 +1,4 @@
-"""What LimitRanges and ResourceQuotas say of the loader; test_admission.py compares it with the API server."""
+"""What LimitRanges and ResourceQuotas say of the loader; admission/test_bounds.py compares it with the API server."""
 
 from typing import Any
 

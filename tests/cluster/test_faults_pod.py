@@ -113,7 +113,7 @@ def test_500_connections_share_one_limit(cluster: Cluster, node: Node, figures: 
     fault(
         "500 connections under one limit",
         "they share it; each gets something",
-        f"TCP {ratio:.0%} of 20M over {seconds} s; all were made within {made['made_after']:.1f} s",
+        f"TCP {ratio:.0%} of 20M over {seconds} s; all were made within {made['made_after']:.2f} s",
     )
 
 

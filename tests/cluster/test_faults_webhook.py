@@ -55,7 +55,7 @@ def test_replicas_killed_one_after_the_other(
     fault(
         "the webhook's replicas are killed, one after the other",
         "what the API server had sent to it fails, and may be tried again; the other goes on, and it comes back",
-        f"{failed} of {done} reviews failed, within {max(outages):.1f} s",
+        f"{failed} of {done} reviews failed, within {max(outages):.2f} s",
     )
 
 

@@ -80,8 +80,6 @@ class Asked:
     def check(self) -> None:
         """Read every value. Raises Invalid for the first bad one, in the order of KEYS."""
         for key in (*KEYS, *CAPS):
-            if key not in self.written:
-                continue
             if key == INJECT:
                 self.inject()
             elif key == INGRESS_QUEUE:

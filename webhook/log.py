@@ -17,7 +17,8 @@ def event(what: str, **fields: str | int) -> None:
     try:
         line = orjson.dumps({"time": now, "event": what} | short, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # half a surrogate pair, such as a file's name has that is not UTF-8
-        line = json.dumps({"time": now.isoformat(), "event": what} | short).encode() + b"\n"
+        time = now.isoformat().replace("+00:00", "Z")
+        line = json.dumps({"time": time, "event": what} | short).encode() + b"\n"
     sys.stdout.buffer.write(line)
     sys.stdout.buffer.flush()
 

@@ -46,14 +46,15 @@ class Terminal:
 
     def until(self, text: str, seconds: float = 30) -> str:
         """Read until this is on the screen; the screen."""
-        self.holds(lambda: text in "\n".join(self.lines), seconds)
+        self.holds(repr(text), lambda: text in "\n".join(self.lines), seconds)
         return "\n".join(self.lines)
 
-    def holds(self, condition: Callable[[], bool], seconds: float = 30) -> None:
+    def holds(self, what: str, condition: Callable[[], bool], seconds: float = 5) -> None:
         """Read until it does: a screen comes in pieces of 4 kB, its title first."""
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline, "not within {} s:\n{}".format(seconds, "\n".join(self.lines))
+            shown = "\n".join(self.lines)
+            assert time.monotonic() < deadline, f"no {what} within {seconds} s on:\n{shown}"
             self.read(0.1)
 
     def read(self, seconds: float) -> None:

@@ -42,13 +42,13 @@ def test_a_table_that_keys_sort_and_q_ends(limited: Cgroup) -> None:
     assert limited
     with Terminal(TOP, columns=140) as terminal:
         terminal.until("a-small")
-        terminal.holds(lambda: "q quit" in terminal.lines[-1])
+        terminal.holds("help in the last line", lambda: "q quit" in terminal.lines[-1])
         terminal.press("n")
         terminal.until("by name")
-        terminal.holds(lambda: order(terminal) == ["a-small", "b-big", "b-big"])
+        terminal.holds("order by name", lambda: order(terminal) == ["a-small", "b-big", "b-big"])
         terminal.press("l")
         terminal.until("by limit")
-        terminal.holds(lambda: order(terminal) == ["b-big", "b-big", "a-small"])
+        terminal.holds("order by limit", lambda: order(terminal) == ["b-big", "b-big", "a-small"])
         terminal.press("q")
         assert terminal.wait() == 0
         assert RESET.encode() in terminal.raw
@@ -87,7 +87,7 @@ def test_it_follows_the_windows_size(limited: Cgroup) -> None:
         narrow = terminal.until("a-small")
         assert max(map(len, narrow.splitlines())) <= 70
         assert "DROPS/s" in wide
-        terminal.holds(lambda: terminal.lines[-1].startswith("q quit"))
+        terminal.holds("help in the last line", lambda: terminal.lines[-1].startswith("q quit"))
         for columns, lines in ((8, 3), (1, 1), (300, 100)):
             terminal.resize(columns, lines)
             terminal.read(0.5)
@@ -157,12 +157,11 @@ def test_a_pipe_gets_lines_of_fields(podrate: Podrate, limited: Cgroup) -> None:
 
 
 def test_json_is_a_line_a_look(podrate: Podrate, limited: Cgroup) -> None:
-    began = time.monotonic()
     done = podrate("top", "--json", "--count", "2", "--every", "100ms")
     looks = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(looks) == 2
     (small,) = [each for each in looks[1] if each["cgroup"] == str(limited.path)]
-    assert 0.09 < small["egress"]["sample"]["seconds"] < time.monotonic() - began
+    assert 0.09 < small["egress"]["sample"]["seconds"] <= 0.3
 
 
 def test_who_reads_it_may_go(limited: Cgroup) -> None:
@@ -181,7 +180,7 @@ def test_cgroups_come_and_go_before_its_eyes(podrate: Podrate, limited: Cgroup) 
             podrate("attach", "--egress", "7M", str(cgroup.path))
             terminal.until("/fleeting")
             cgroup.path.rmdir()
-            terminal.holds(lambda: not any("/fleeting" in line for line in terminal.lines))
+            terminal.holds("end of it", lambda: not any("/fleeting" in line for line in terminal.lines))
         podrate("attach", "--egress", "9M", str(limited.path))
         terminal.until(" 9M ")
         assert len([*Path(f"/proc/{terminal.process.pid}/fd").iterdir()]) < 60, "what is gone is closed"

@@ -4,9 +4,14 @@
 {{- $name | trunc 58 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* "true" where labels have no effect in the namespace `test.namespace`; else nothing. */}}
+{{/* The namespaces in which labels have no effect, as JSON. */}}
+{{- define "podrate.excluded" -}}
+{{- concat (list "kube-system" "kube-node-lease" .Release.Namespace) .Values.excludedNamespaces | uniq | toJson -}}
+{{- end -}}
+
+{{/* "true" where `test.namespace` is one of them; else nothing. */}}
 {{- define "podrate.testIsExcluded" -}}
-{{- if has .Values.test.namespace (concat (list "kube-system" "kube-node-lease" .Release.Namespace) .Values.excludedNamespaces) }}true{{ end -}}
+{{- if has .Values.test.namespace (include "podrate.excluded" . | fromJsonArray) }}true{{ end -}}
 {{- end -}}
 
 {{- define "podrate.selector" -}}

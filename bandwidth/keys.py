@@ -35,7 +35,7 @@ ABOUT_THE_LIMIT = (BURST, INGRESS_QUEUE, INJECT)  # these ask for no limit by th
 EXAMPLES = dict.fromkeys((*KEYS, *CAPS), "10M") | {BURST: "20ms", INGRESS_QUEUE: '"true"', INJECT: '"true"'}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Asked:
     """What one object's keys say, as they are written; `rate`, `burst` and the others read them, and raise Invalid.
 

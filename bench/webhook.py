@@ -1,6 +1,6 @@
 """The webhook beside the floor of its stack: reviews as the API server sends them, at a steady rate, in turns.
 
-python -m bench.webhook --rate 200 --rounds 10 --seconds 2
+python -m bench.webhook --rate 200 --rounds 40 --seconds 0.5
 
 Both servers are pinned to CPU 0, the load to CPU 1. The webhook is the real one, with a certificate of its own, and
 watches a real kube-apiserver, which is idle meanwhile. Reviews are sent when they are due, whether or not those before
@@ -91,15 +91,9 @@ class Connections:
         self._idle.append((reader, writer))
         return body
 
-    def close(self) -> None:
-        """End all that are idle: every one, between two rounds."""
-        for _, writer in self._idle:
-            writer.close()
 
-
-async def load(subject: Subject, rate: float, seconds: float, warm: bool = False) -> None:
-    """`rate` reviews a second, and what they were like."""
-    connections = Connections(subject)
+async def load(subject: Subject, connections: Connections, rate: float, seconds: float, *, warm: bool = False) -> None:
+    """`rate` reviews a second, and what they were like; nothing is noted of those that only warm up."""
     body = _REVIEW.read_bytes()
     request = _HEAD.format(len(body)).encode() + body
     loop = asyncio.get_running_loop()
@@ -119,7 +113,6 @@ async def load(subject: Subject, rate: float, seconds: float, warm: bool = False
             group.create_task(one(begin + number / rate))
     if not warm:
         subject.cpu.append((subject.ran() - before) / int(rate * seconds))
-    connections.close()
 
 
 @contextmanager
@@ -174,8 +167,8 @@ def main() -> int:
     """Measure and print. 2 and one line when this machine can't."""
     parser = argparse.ArgumentParser(prog="python -m bench.webhook", allow_abbrev=False)
     parser.add_argument("--rate", type=float, default=200, help="reviews a second (default: %(default)g)")
-    parser.add_argument("--rounds", type=int, default=10, help="of each, in turns (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=2, help="of each round (default: %(default)g)")
+    parser.add_argument("--rounds", type=int, default=40, help="of each, in turns (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each round (default: %(default)g)")
     options = parser.parse_args()
     try:
         require("taskset")
@@ -192,12 +185,13 @@ def _measure(rate: float, rounds: int, seconds: float) -> None:
         directory = Path(name)
         with control_plane(directory) as plane, webhook(plane, directory) as (ours, ready), floor(directory) as least:
             os.sched_setaffinity(0, {_LOAD_CPU})
+            turns = [(each, Connections(each)) for each in (ours, least)]
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                for subject in (ours, least):
-                    runner.run(load(subject, rate, 1, warm=True))
+                for subject, connections in turns:
+                    runner.run(load(subject, connections, rate, 1, warm=True))
                 for _ in range(rounds):
-                    for subject in (ours, least):
-                        runner.run(load(subject, rate, seconds))
+                    for subject, connections in turns:
+                        runner.run(load(subject, connections, rate, seconds))
             _print(rate, [ours, least], ready)
 
 

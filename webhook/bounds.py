@@ -92,8 +92,6 @@ def excess(requests: Quantities, limits: Quantities) -> list[str]:
 
 def breach(bounds: OfNamespace, requests: Quantities, limits: Quantities) -> Breach | None:
     """What rejects every pod with a loader of these requests and limits; None when nothing does."""
-    if not bounds:
-        return None
     ranges, quotas = _split(bounds)
     requests, limits = _with_defaults(ranges, requests, limits)
     for name, items in ranges:
@@ -111,8 +109,6 @@ def breach(bounds: OfNamespace, requests: Quantities, limits: Quantities) -> Bre
 
 def tight(bounds: OfNamespace, requests: Quantities, limits: Quantities) -> list[str]:
     """The quotas that have less left than a loader takes: a line each."""
-    if not bounds:
-        return []
     ranges, quotas = _split(bounds)
     requests, limits = _with_defaults(ranges, requests, limits)
     lines = []

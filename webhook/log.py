@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 
@@ -12,15 +13,17 @@ _LONGEST = 500  # characters of one field: a line names things, it does not carr
 
 def event(what: str, **fields: str | int) -> None:
     """Write one line: the time, `what` happened, and `fields`."""
-    short = {key: value[:_LONGEST] if isinstance(value, str) else value for key, value in fields.items()}
+    for key, value in fields.items():
+        if isinstance(value, str):
+            fields[key] = value[:_LONGEST]
     now = datetime.now(UTC)
     try:
-        line = orjson.dumps({"time": now, "event": what} | short, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
+        line = orjson.dumps({"time": now, "event": what, **fields}, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # half a surrogate pair, such as a file's name has that is not UTF-8
         time = now.isoformat().replace("+00:00", "Z")
-        line = json.dumps({"time": time, "event": what} | short).encode() + b"\n"
-    sys.stdout.buffer.write(line)
-    sys.stdout.buffer.flush()
+        line = json.dumps({"time": time, "event": what, **fields}).encode() + b"\n"
+    while line:  # a signal can cut a write short
+        line = line[os.write(sys.stdout.fileno(), line) :]
 
 
 class _Handler(logging.Handler):

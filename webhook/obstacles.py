@@ -31,10 +31,15 @@ def unreachable(pod: Pod) -> Mapping[str, str] | None:
     return None
 
 
-def refuse(pod: Pod, asked: Asked, namespace: Namespace, settings: Settings) -> None:
-    """Raise Refusal when the limit that `asked` or the Namespace's rules ask for can't be kept in `pod`."""
-    if why := unreachable(pod):
-        raise _refusal(Reason.UNSUPPORTED, asked, namespace, **why)
+def refuse(
+    pod: Pod, asked: Asked, namespace: Namespace, settings: Settings, unreachable: Mapping[str, str] | None
+) -> None:
+    """Raise Refusal when the limit that `asked` or the Namespace's rules ask for can't be kept in `pod`.
+
+    unreachable:  what `unreachable` says of it
+    """
+    if unreachable:
+        raise _refusal(Reason.UNSUPPORTED, asked, namespace, **unreachable)
     if pod.spec.get("hostUsers") is False:
         raise _refusal(
             Reason.UNSUPPORTED,
@@ -64,7 +69,7 @@ def refuse(pod: Pod, asked: Asked, namespace: Namespace, settings: Settings) -> 
             allowed="a Namespace of level privileged",
             example=f"kubectl label namespace {namespace.name} {ENFORCE}=privileged --overwrite",
         )
-    if breach := bounds.breach(namespace.bounds, settings.requests, settings.limits):
+    if namespace.bounds and (breach := bounds.breach(namespace.bounds, settings.requests, settings.limits)):
         raise _refusal(
             Reason.RESOURCES,
             asked,

@@ -15,7 +15,7 @@ from webhook.decision import Reason, Refusal
 from webhook.likeness import difference, same_volume
 from webhook.pod import Pod
 from webhook.request import Operation
-from webhook.sidecar import LOCAL_VOLUMES, NAME, VOLUMES, Settings, container
+from webhook.sidecar import LOCAL_VOLUMES, NAME, VOLUMES, Settings
 
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 
@@ -32,12 +32,14 @@ def inject(pod: Pod, limit: str, settings: Settings, others: Annotations = Mappi
     """
     # On the node's network a port is the node's: the scheduler would put no second limited pod there.
     settings = replace(settings, metrics_port=None) if pod.host_network else settings
-    sidecar = _add_sidecar(pod, container(settings))
+    sidecar = _add_sidecar(pod, settings.sidecar)
     refuse_mounts(pod)
     local = _append(pod.annotations.get(SAFE_TO_EVICT, ""), LOCAL_VOLUMES)
     annotations = annotate(pod, {**others, ANNOTATION: limit, SAFE_TO_EVICT: local})
-    volumes = _add("volumes", _missing_volumes(pod), pod)
-    return annotations + sidecar + volumes + _add("imagePullSecrets", _missing_secrets(pod, settings), pod)
+    operations = annotations + sidecar + _add("volumes", _missing_volumes(pod), pod)
+    if settings.pull_secrets:
+        operations += _add("imagePullSecrets", _missing_secrets(pod, settings), pod)
+    return operations
 
 
 def annotate(pod: Pod, wanted: Annotations) -> list[Operation]:
@@ -77,10 +79,10 @@ def _add_sidecar(pod: Pod, sidecar: dict[str, Any]) -> list[Operation]:
     return [{"op": "move", "from": f"/spec/initContainers/{places[0]}", "path": first}]
 
 
-def _missing_volumes(pod: Pod) -> list[dict[str, Any]]:
+def _missing_volumes(pod: Pod) -> Sequence[Mapping[str, Any]]:
     names = [each.get("name") for each in pod.volumes]
-    if not any(name in names for name in _VOLUMES):
-        return list(VOLUMES)
+    if not any(map(names.__contains__, _VOLUMES)):
+        return VOLUMES
     missing = []
     for ours in VOLUMES:
         places = [index for index, other in enumerate(pod.volumes) if other.get("name") == ours["name"]]
@@ -92,14 +94,14 @@ def _missing_volumes(pod: Pod) -> list[dict[str, Any]]:
     return missing
 
 
-def _missing_secrets(pod: Pod, settings: Settings) -> list[dict[str, Any]]:
+def _missing_secrets(pod: Pod, settings: Settings) -> Sequence[Mapping[str, Any]]:
     present = [each.get("name") for each in pod.pull_secrets]  # no set: they may be of any type
     return [{"name": name} for name in settings.pull_secrets if name not in present]
 
 
-def _add(key: str, missing: list[dict[str, Any]], pod: Pod) -> list[Operation]:
+def _add(key: str, missing: Sequence[Mapping[str, Any]], pod: Pod) -> list[Operation]:
     if missing and not pod.spec.get(key):
-        return [Operation(op="add", path=f"/spec/{key}", value=missing)]
+        return [Operation(op="add", path=f"/spec/{key}", value=list(missing))]
     return [Operation(op="add", path=f"/spec/{key}/-", value=each) for each in missing]
 
 

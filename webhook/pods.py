@@ -4,38 +4,35 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from bandwidth.invalid import Invalid
-from bandwidth.keys import KUBERNETES, Asked, ours, read
+from bandwidth.keys import KUBERNETES, Asked, ours
 from bandwidth.limit import ANNOTATION, Limit, decode, encode
-from bandwidth.policy import Outcome, pod_limit
+from bandwidth.policy import Outcome
 from webhook import bounds, obstacles
-from webhook.advice import warnings
 from webhook.decision import Decision, Reason, Refusal, Result
 from webhook.namespace import Namespace
 from webhook.patch import Annotations, annotate, inject
 from webhook.pod import Pod
 from webhook.sidecar import NAME, Settings, follows_limit, is_loader
+from webhook.wish import asked, wish
 
 
 def created(pod: Pod, namespace: Namespace, settings: Settings) -> Decision:
     """A new pod, or a template of pods to come (whose patch nobody applies). Raises Invalid to reject it."""
-    asked = _asked(pod, pod.annotations, settings)
-    if not asked.limiting and (why := obstacles.unreachable(pod)):
-        return _without_limit(pod, Outcome(None), _unlimited(namespace, why["reason"]))
-    outcome = pod_limit(asked, namespace.rules, host_network=pod.host_network)
+    unreachable = obstacles.unreachable(pod)
+    if unreachable and not asked(pod, settings).limiting:
+        return _without_limit(pod, Outcome(None), _unlimited(namespace, unreachable["reason"]))
+    says, outcome, text, warnings = wish(pod, pod.annotations, namespace, settings)
     if outcome.limit is None:
-        return _without_limit(pod, outcome, _unheard(asked, outcome))
-    obstacles.refuse(pod, asked, namespace, settings)
-    text = encode(outcome.limit)
+        return _without_limit(pod, outcome, _unheard(says, outcome))
+    obstacles.refuse(pod, says, namespace, settings, unreachable)
     if outcome.once and not settings.once:  # few say so, and a copy takes 5 us of every review
         settings = replace(settings, once=True)
-    patch = inject(pod, text, settings, _translated(pod, asked, settings))
+    patch = inject(pod, text, settings, _translated(pod, says, settings))
     result = Result.PATCHED if patch else Result.ALLOWED
     line = text if patch else "has it all already"
-    lines = (
-        *warnings(pod, asked, outcome.limit, settings),
-        *bounds.tight(namespace.bounds, settings.requests, settings.limits),
-    )
-    return Decision(result, Reason.LIMITED, line, patch, text, lines)
+    if namespace.bounds:
+        warnings = (*warnings, *bounds.tight(namespace.bounds, settings.requests, settings.limits))
+    return Decision(result, Reason.LIMITED, line, patch, text, warnings)
 
 
 def updated(pod: Pod, old: Pod, namespace: Namespace, settings: Settings, *, status: bool = False) -> Decision:
@@ -53,16 +50,13 @@ def updated(pod: Pod, old: Pod, namespace: Namespace, settings: Settings, *, sta
     if not has_loader and any(is_loader(container) for container in old.init_containers):
         _refuse_change(before, now)
     annotations = _newest(pod, old, settings) if has_loader else pod.annotations
-    asked = _asked(pod, annotations, settings)
-    outcome = pod_limit(asked, namespace.rules, host_network=pod.host_network)
+    says, outcome, text, warnings = wish(pod, annotations, namespace, settings)
     if has_loader:
         # Without a limit the loader is told so: it can't be taken out of a running pod.
-        limit = outcome.limit or Limit()
-        text = encode(limit)
-        patch = annotate(pod, {**_translated(pod, asked, settings), ANNOTATION: text})
+        patch = annotate(pod, {**_translated(pod, says, settings), ANNOTATION: text})
         reason = Reason.OPTED_OUT if outcome.opted_out else Reason.LIMITED if outcome.limit else Reason.NO_LIMIT
-        lines = (*warnings(pod, asked, limit, settings), *_unheard(asked, outcome))
-        if asked.inject() == "once":
+        lines = (*warnings, *_unheard(says, outcome))
+        if says.inject() == "once":
             lines += (
                 "podrate: podrate.io/inject: once is for new pods; this one's loader stays, and follows its keys",
             )
@@ -70,8 +64,8 @@ def updated(pod: Pod, old: Pod, namespace: Namespace, settings: Settings, *, sta
         line = text if patch else "the limit is as it was"
         return Decision(result, reason, line, patch, text, lines)
     if outcome.limit is None:
-        return _without_limit(pod, outcome, _unheard(asked, outcome))
-    written = {key: value for (_, key), value in now.items() - before.items() if key in asked.names.values()}
+        return _without_limit(pod, outcome, _unheard(says, outcome))
+    written = {key: value for (_, key), value in now.items() - before.items() if key in says.names.values()}
     if written:
         key, value = min(written.items())
         why = "this pod runs without podrate's loader, which is only added when a pod is created"
@@ -80,19 +74,13 @@ def updated(pod: Pod, old: Pod, namespace: Namespace, settings: Settings, *, sta
     return _restored(pod, old, "without podrate's loader, and with fewer of its keys than before")
 
 
-def _asked(pod: Pod, annotations: Mapping[str, str], settings: Settings) -> Asked:
-    where = f"{pod.path}metadata" if pod.path else ""
-    aliases = KUBERNETES if settings.kubernetes_annotations else {}
-    return read(pod.labels, annotations, where, aliases=aliases)
-
-
-def _translated(pod: Pod, asked: Asked, settings: Settings) -> Annotations:
+def _translated(pod: Pod, says: Asked, settings: Settings) -> Annotations:
     """Kubernetes' own annotations become ours: where they stay, its CNI plugin limits the pod a second time."""
     wanted: dict[str, str | None] = {}
     for alias, key in KUBERNETES.items() if settings.kubernetes_annotations else ():
         if alias in pod.annotations:
             wanted[alias] = None
-            if asked.names.get(key) == alias:
+            if says.names.get(key) == alias:
                 wanted[key] = pod.annotations[alias]
     return wanted
 
@@ -130,11 +118,9 @@ def _as_before(pod: Pod, old: Pod, namespace: Namespace, settings: Settings, *, 
             decode(old.annotations.get(ANNOTATION, ""))
         except Invalid:  # damaged while we were away: make it anew
             try:
-                asked = _asked(pod, pod.annotations, settings)
-                outcome = pod_limit(asked, namespace.rules, host_network=pod.host_network)
+                text = wish(pod, pod.annotations, namespace, settings).text
             except Invalid:
-                outcome = Outcome(None)
-            text = encode(outcome.limit or Limit())
+                text = encode(Limit())
             return Decision(Result.PATCHED, Reason.LIMITED, text, annotate(pod, {ANNOTATION: text}))
     return _restored(pod, old, "the limit is as it was" if has_loader else "podrate's keys are as they were")
 
@@ -153,10 +139,10 @@ def _without_limit(pod: Pod, outcome: Outcome, lines: tuple[str, ...] = ()) -> D
     return Decision(Result.ALLOWED, reason, line, warnings=lines)
 
 
-def _unheard(asked: Asked, outcome: Outcome) -> tuple[str, ...]:
+def _unheard(says: Asked, outcome: Outcome) -> tuple[str, ...]:
     """A wish that an opt-out overrules is not silently ignored."""
-    if outcome.opted_out and asked.limiting:
-        keys = ", ".join(asked.limiting)
+    if outcome.opted_out and says.limiting:
+        keys = ", ".join(says.limiting)
         return (f"podrate: {keys} has no effect: podrate.io/inject is false here or on the Namespace",)
     return ()
 

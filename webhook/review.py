@@ -4,7 +4,7 @@ Two families of errors never mix: a bad *object* is the user's, and answered by 
 caller's, and raises BadRequest.
 """
 
-import base64
+import binascii
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -21,6 +21,7 @@ from webhook.request import (
     optional,
     required,
 )
+from webhook.sidecar import Constant
 
 API_VERSION = "admission.k8s.io/v1"
 KIND = "AdmissionReview"
@@ -84,8 +85,8 @@ def allowed(
     """The answer yes, with a patch unless there is nothing to change; `warnings` are for whoever asked."""
     response = AdmissionResponse(uid=uid, allowed=True)
     if patch:
-        response["patchType"] = "JSONPatch"
-        response["patch"] = base64.b64encode(orjson.dumps(patch)).decode()
+        written = orjson.dumps(patch, _constant, orjson.OPT_PASSTHROUGH_SUBCLASS)
+        response["patchType"], response["patch"] = "JSONPatch", binascii.b2a_base64(written, newline=False).decode()
     if warnings:
         response["warnings"] = list(warnings)
     if audit:
@@ -109,6 +110,14 @@ def rejected(
     if audit:
         response["auditAnnotations"] = dict(audit)
     return _review(response)
+
+
+def _constant(value: object) -> object:
+    if not isinstance(value, Constant):
+        raise TypeError(f"{type(value)} in a patch")
+    if value.encoded is None:
+        value.encoded = orjson.Fragment(orjson.dumps(value))
+    return value.encoded
 
 
 def _review(response: AdmissionResponse) -> bytes:

@@ -5,6 +5,7 @@ The loader finds its paths by default (loader/sidecar.py); a path that changes h
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from bandwidth.limit import ANNOTATION
@@ -13,15 +14,26 @@ NAME = "podrate"
 METRICS = "podrate-metrics"  # the port, by which a PodMonitor finds it
 _CGROUP, _LIMIT, _STATE = "podrate-cgroup", "podrate-limit", "podrate-state"
 
-VOLUMES: tuple[dict[str, Any], ...] = (
-    {"name": _CGROUP, "hostPath": {"path": "/sys/fs/cgroup", "type": "Directory"}},
-    {
-        "name": _LIMIT,
-        "downwardAPI": {
+
+class Constant(dict[str, Any]):
+    """A JSON object that is the same in many patches, so that it is encoded once: by webhook.review, as `encoded`."""
+
+    encoded: object = None
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        """A copy is an ordinary dict, which may be changed."""
+        return dict, (dict(self),)
+
+
+VOLUMES: tuple[Constant, ...] = (
+    Constant(name=_CGROUP, hostPath={"path": "/sys/fs/cgroup", "type": "Directory"}),
+    Constant(
+        name=_LIMIT,
+        downwardAPI={
             "items": [{"path": "limit", "fieldRef": {"fieldPath": f"metadata.annotations['{ANNOTATION}']"}}],
         },
-    },
-    {"name": _STATE, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+    ),
+    Constant(name=_STATE, emptyDir={"medium": "Memory", "sizeLimit": "1Mi"}),
 )
 
 # Those for which the cluster autoscaler would keep a node up: a hostPath, and an emptyDir (older ones: in memory too).
@@ -57,6 +69,11 @@ class Settings:
     kubernetes_annotations: bool = False
     once: bool = False
     metrics_port: int | None = None
+
+    @cached_property
+    def sidecar(self) -> Constant:
+        """What `container` makes of these, made once."""
+        return Constant(container(self))
 
 
 def container(settings: Settings) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a request is about, as metrics and the log name it. Whatever is odd in the object is left out."""
 
-from typing import Any
+from typing import NamedTuple
 
 from webhook.request import AdmissionRequest
 from webhook.workload import WORKLOADS
@@ -9,28 +9,32 @@ _KINDS = {("", "pods"): "Pod", ("", "bindings"): "Binding", ("", "namespaces"): 
 _KINDS |= {resource: kind for resource, (kind, _) in WORKLOADS.items()}
 
 
-def kind(request: AdmissionRequest) -> str:
-    """The object's kind, one of a few: "Pod", "Deployment", ..., or "other"."""
+class Subject(NamedTuple):
+    """The object of a request.
+
+    kind:   one of a few: "Pod", "Deployment", ..., or "other"
+    name:   or the beginning of one that the API server has yet to make up
+    owner:  who controls it, "ReplicaSet/web-5d9c"; "" if nobody does
+    """
+
+    kind: str
+    name: str
+    owner: str
+
+
+def subject(request: AdmissionRequest) -> Subject:
+    """Of what `request` is."""
     resource = request["resource"]
-    return _KINDS.get((resource["group"], resource["resource"]), "other")
-
-
-def name(request: AdmissionRequest) -> str:
-    """The object's name, or the beginning of one that the API server has yet to make up."""
-    beginning = _metadata(request).get("generateName")
-    return request.get("name") or (beginning if isinstance(beginning, str) else "")
-
-
-def owner(request: AdmissionRequest) -> str:
-    """Who controls the object, "ReplicaSet/web-5d9c"; "" if nobody does."""
-    owners = _metadata(request).get("ownerReferences")
-    for each in owners if isinstance(owners, list) else ():
-        if isinstance(each, dict) and each.get("controller") is True:
-            return f"{each.get('kind')}/{each.get('name')}"
-    return ""
-
-
-def _metadata(request: AdmissionRequest) -> dict[str, Any]:
+    kind = _KINDS.get((resource["group"], resource["resource"]), "other")
+    name, owner = request.get("name") or "", ""
     raw = request.get("object")
     metadata = raw.get("metadata") if isinstance(raw, dict) else None
-    return metadata if isinstance(metadata, dict) else {}
+    if isinstance(metadata, dict):
+        beginning, owners = metadata.get("generateName"), metadata.get("ownerReferences")
+        if not name and isinstance(beginning, str):
+            name = beginning
+        for each in owners if isinstance(owners, list) else ():
+            if isinstance(each, dict) and each.get("controller") is True:
+                owner = f"{each.get('kind')}/{each.get('name')}"
+                break
+    return Subject(kind, name, owner)

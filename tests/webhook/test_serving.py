@@ -1,5 +1,6 @@
 """The process, as the API server and the kubelet meet it."""
 
+import asyncio
 import http.client
 import json
 import signal
@@ -15,8 +16,11 @@ from cryptography import x509
 
 from tests.webhook.conftest import IMAGE, ROOT, Webhook, ask, running, serving
 from tests.webhook.reviews import patched, pod, review
-from webhook import tls
+from webhook import app, tls
+from webhook.metrics import Metrics
+from webhook.namespaces import Nowhere
 from webhook.review import MAX_BYTES
+from webhook.sidecar import Settings
 
 ASKS = {"podrate.io/bandwidth": "10M"}
 
@@ -203,6 +207,24 @@ def test_a_body_that_does_not_come(webhook: Webhook) -> None:
     response = connection.getresponse()
     assert (response.status, response.read()) == (408, b"the body did not come in time\n")
     connection.close()
+
+
+def test_the_end_of_the_server_is_not_taken_for_a_late_body() -> None:
+    application = app.create(Settings(IMAGE), Nowhere(), Metrics())
+    scope = {"type": "http", "method": "POST", "path": app.PATH, "headers": [], "query_string": b""}
+
+    async def never(message: object = None) -> Any:  # noqa: ANN401  ASGI's own
+        assert message is None, "an answer to a review that was given up"
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        task = asyncio.create_task(application(scope, never, never))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
 
 
 def test_the_log_names_things_and_shows_none(webhook: Webhook) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 from tests.webhook.reviews import pod, review
 from tests.webhook.test_templates import KINDS
-from webhook import subject
 from webhook.request import AdmissionRequest
 from webhook.review import parse
+from webhook.subject import Subject, subject
 
 
 def request(new: object, **more: object) -> AdmissionRequest:
@@ -19,25 +19,26 @@ def test_the_kind_is_one_of_a_few() -> None:
     kinds |= {"Pod": ("", "pods"), "Namespace": ("", "namespaces"), "Binding": ("", "bindings")}
     for kind, (group, resource) in kinds.items():
         about = {"group": group, "version": "v1", "resource": resource}
-        assert subject.kind(request(pod(), resource=about)) == kind
-    assert subject.kind(request(pod(), resource={"group": "x", "version": "v1", "resource": "pods"})) == "other"
+        assert subject(request(pod(), resource=about)).kind == kind
+    about = {"group": "x", "version": "v1", "resource": "pods"}
+    assert subject(request(pod(), resource=about)).kind == "other"
 
 
 def test_a_name_may_have_only_begun() -> None:
     made: dict[str, Any] = {"metadata": {"generateName": "web-"}}
-    assert subject.name(request(made)) == "web-"
-    assert subject.name(request(made, name="web-x7k2p")) == "web-x7k2p"
+    assert subject(request(made)).name == "web-"
+    assert subject(request(made, name="web-x7k2p")).name == "web-x7k2p"
 
 
 def test_the_owner_is_who_controls_it() -> None:
     owners = [{"kind": "Group", "name": "all"}, {"kind": "Deployment", "name": "web", "controller": True}]
-    assert subject.owner(request({"metadata": {"ownerReferences": owners}})) == "Deployment/web"
-    assert subject.owner(request({"metadata": {"ownerReferences": owners[:1]}})) == ""
+    assert subject(request({"metadata": {"ownerReferences": owners}})).owner == "Deployment/web"
+    assert subject(request({"metadata": {"ownerReferences": owners[:1]}})).owner == ""
 
 
 def test_what_is_odd_is_left_out() -> None:
     odds: list[Any] = [None, 1, "x", [], {}, {"metadata": None}, {"metadata": []}, {"metadata": {"generateName": 1}}]
     for odd in odds:
-        assert subject.name(request(odd)) == subject.owner(request(odd)) == ""
+        assert subject(request(odd)) == Subject("Pod", "", "")
     for owners in (1, "x", [1, None], [{"controller": "true"}], {"controller": True}):
-        assert subject.owner(request({"metadata": {"ownerReferences": owners}})) == ""
+        assert subject(request({"metadata": {"ownerReferences": owners}})).owner == ""

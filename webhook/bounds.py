@@ -8,12 +8,12 @@ The rules are those of the API server's plugins LimitRanger and ResourceQuota (p
 pkg/quota/v1/evaluator/core).
 """
 
-import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+
+from webhook.quantity import number, quantities, written
 
 Object = dict[str, Any]
 LIMIT_RANGE, QUOTA = "LimitRange", "ResourceQuota"
@@ -24,9 +24,6 @@ _ITEM = ("min", "max", "default", "defaultRequest", "maxLimitRequestRatio")
 # By kind and name: what we need of the object.
 OfNamespace = dict[tuple[str, str], Any]
 
-_QUANTITY = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(n|u|m|k|[MGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,3})?")
-_SCALES = {prefix: Decimal(1000) ** power for power, prefix in enumerate("num kMGTPE", start=-3)}
-_SCALES |= {f"{prefix}i": Decimal(1024) ** power for power, prefix in enumerate("KMGTPE", start=1)}
 # A quota on "cpu" is one on requests.cpu.
 _QUOTED = {f"{part}.{what}": (part, what) for part in ("requests", "limits") for what in ("cpu", "memory")}
 _QUOTED |= {what: ("requests", what) for what in ("cpu", "memory")}
@@ -35,10 +32,11 @@ _TYPICAL = {"cpu": "100m", "memory": "64Mi"}
 
 @dataclass(frozen=True)
 class Breach:
-    """Why the loader is rejected: by which object, in words that follow its name; and a chart value that helps."""
+    """Why the loader is rejected: by which object, in words that follow its name; what is allowed, and an example."""
 
     source: str
     reason: str
+    allowed: str
     example: str
 
 
@@ -72,12 +70,18 @@ class _Stored:
     def put(self, item: Object) -> None:
         metadata, spec = item["metadata"], item.get("spec") or {}
         if self._kind == LIMIT_RANGE:
-            items = [each for each in spec.get("limits") or () if each["type"] == "Container"]
-            kept: Any = [{key: _quantities(each.get(key)) for key in _ITEM} for each in items]
+            kept: Any = tuple(
+                [
+                    {key: quantities(each.get(key)) for key in _ITEM}
+                    for each in spec.get("limits") or ()
+                    if each["type"] == kind
+                ]
+                for kind in ("Container", "Pod")
+            )
         else:  # one with scopes is for some pods only, and who knows which
             some = spec.get("scopes") or spec.get("scopeSelector")
             status = item.get("status") or {}
-            kept = ({}, {}) if some else (_quantities(status.get("hard")), _quantities(status.get("used")))
+            kept = ({}, {}) if some else (quantities(status.get("hard")), quantities(status.get("used")))
         self._bounds.of(metadata["namespace"])[self._kind, metadata["name"]] = kept
 
     def drop(self, item: Object) -> None:
@@ -87,44 +91,52 @@ class _Stored:
 
 def excess(requests: Quantities, limits: Quantities) -> list[str]:
     """The resources of which more is requested than allowed: no pod may have such a container."""
-    return [each for each in requests.keys() & limits.keys() if _number(requests[each]) > _number(limits[each])]
+    return [each for each in requests.keys() & limits.keys() if number(requests[each]) > number(limits[each])]
 
 
 def breach(bounds: OfNamespace, requests: Quantities, limits: Quantities) -> Breach | None:
     """What rejects every pod with a loader of these requests and limits; None when nothing does."""
-    ranges, quotas = _split(bounds)
-    requests, limits = _with_defaults(ranges, requests, limits)
-    for name, items in ranges:
+    ranges, quotas = split(bounds)
+    requests, limits = with_defaults(ranges, requests, limits)
+    for name, (items, _) in ranges:
         for item in items:
             for said, example in _outside(item, requests, limits):
-                return Breach(f"{LIMIT_RANGE} {name}", f"forbids the loader, whose {said}", example)
+                return _breach(f"{LIMIT_RANGE} {name}", f"forbids the loader, whose {said}", example)
     for name, (hard, _) in quotas:
         for key in hard:
             part, what = _QUOTED.get(key, ("", ""))
             if part and what not in (requests if part == "requests" else limits):
                 said = f"wants {part}.{what} of every container, and the loader has none"
-                return Breach(f"{QUOTA} {name}", said, f"loader.resources.{part}.{what}={_TYPICAL[what]}")
+                return _breach(f"{QUOTA} {name}", said, f"loader.resources.{part}.{what}={_TYPICAL[what]}")
     return None
+
+
+def _breach(source: str, reason: str, value: str) -> Breach:
+    allowed = "loader.resources in podrate's chart that it allows, or another of its kind"
+    return Breach(source, reason, allowed, f"helm upgrade --reuse-values --set {value}")
 
 
 def tight(bounds: OfNamespace, requests: Quantities, limits: Quantities) -> list[str]:
     """The quotas that have less left than a loader takes: a line each."""
-    ranges, quotas = _split(bounds)
-    requests, limits = _with_defaults(ranges, requests, limits)
+    ranges, quotas = split(bounds)
+    requests, limits = with_defaults(ranges, requests, limits)
     lines = []
     for name, (hard, used) in quotas:
         for key, most in hard.items():
             part, what = _QUOTED.get(key, ("", ""))
             taken = (requests if part == "requests" else limits).get(what)
-            if taken is not None and (left := _number(most) - _number(used.get(key, "0"))) < _number(taken):
+            if taken is not None and (left := number(most) - number(used.get(key, "0"))) < number(taken):
                 left = max(left, Decimal(0))
-                rest = _written(what, left)
+                rest = written(what, left)
                 lines.append(f"podrate: {QUOTA} {name} has {rest} of {key} left; a pod's loader takes {taken}")
     return lines
 
 
-def _split(bounds: OfNamespace) -> tuple[list[Any], list[Any]]:
-    """LimitRanges and quotas by name, as they are now: another thread changes them."""
+def split(bounds: OfNamespace) -> tuple[list[Any], list[Any]]:
+    """LimitRanges and quotas by name, as they are now: another thread changes them.
+
+    Of a LimitRange the items of type Container, and those of type Pod.
+    """
     items = sorted(bounds.copy().items(), key=lambda item: item[0])
     ranges, quotas = (
         [(name, kept) for (kind, name), kept in items if kind == wanted] for wanted in (LIMIT_RANGE, QUOTA)
@@ -132,9 +144,9 @@ def _split(bounds: OfNamespace) -> tuple[list[Any], list[Any]]:
     return ranges, quotas
 
 
-def _with_defaults(ranges: Sequence[Any], requests: Quantities, limits: Quantities) -> tuple[Quantities, Quantities]:
+def with_defaults(ranges: Sequence[Any], requests: Quantities, limits: Quantities) -> tuple[Quantities, Quantities]:
     """As LimitRanger completes a container: its own limit is its request by default."""
-    items = [item for _, each in ranges for item in each]
+    items = [item for _, (containers, _) in ranges for item in containers]
     default_requests, default_limits = (
         {what: quantity for item in items for what, quantity in item[key].items()}
         for key in ("defaultRequest", "default")
@@ -145,34 +157,14 @@ def _with_defaults(ranges: Sequence[Any], requests: Quantities, limits: Quantiti
 def _outside(item: Mapping[str, Any], requests: Quantities, limits: Quantities) -> Iterator[tuple[str, str]]:
     """What of the loader is outside of an item of a LimitRange, and the value with which it would be inside."""
     for what, least in item["min"].items():
-        for part, quantities in (("requests", requests), ("limits", limits)):
-            if what in quantities and _number(quantities[what]) < _number(least):
-                yield f"{part}.{what} of {quantities[what]} is below {least}", f"loader.resources.{part}.{what}={least}"
+        for part, stated in (("requests", requests), ("limits", limits)):
+            if what in stated and number(stated[what]) < number(least):
+                yield f"{part}.{what} of {stated[what]} is below {least}", f"loader.resources.{part}.{what}={least}"
     for what, most in item["max"].items():
-        for part, quantities in (("limits", limits), ("requests", requests)):
-            if what in quantities and _number(quantities[what]) > _number(most):
-                yield f"{part}.{what} of {quantities[what]} is above {most}", f"loader.resources.{part}.{what}={most}"
+        for part, stated in (("limits", limits), ("requests", requests)):
+            if what in stated and number(stated[what]) > number(most):
+                yield f"{part}.{what} of {stated[what]} is above {most}", f"loader.resources.{part}.{what}={most}"
     for what, ratio in item["maxLimitRequestRatio"].items():
-        if what in requests and what in limits and _number(limits[what]) > _number(requests[what]) * _number(ratio) > 0:
+        if what in requests and what in limits and number(limits[what]) > number(requests[what]) * number(ratio) > 0:
             said = f"limits.{what} of {limits[what]} is more than {ratio} times its request, {requests[what]}"
-            yield said, f"loader.resources.requests.{what}={_written(what, _number(limits[what]) / _number(ratio))}"
-
-
-def _quantities(raw: object) -> dict[str, str]:
-    """Those of a map of resources that can be read: by a review nobody could do anything about the others."""
-    written = raw if isinstance(raw, dict) else {}
-    return {key: it for key, it in written.items() if isinstance(it, str) and _QUANTITY.fullmatch(it)}
-
-
-def _number(quantity: str) -> Decimal:
-    """A Kubernetes quantity: from `_quantities`, or from our own options."""
-    match = _QUANTITY.fullmatch(quantity)
-    number, suffix = match.groups() if match else ("0", "")
-    if suffix and suffix[1:] and suffix[0] in "eE":
-        return Decimal(number + suffix)
-    return Decimal(number) * _SCALES[suffix or " "]
-
-
-def _written(what: str, quantity: Decimal) -> str:
-    """In the unit that people use for it, no less than it is."""
-    return f"{math.ceil(quantity * 1000)}m" if what.endswith("cpu") else f"{math.ceil(quantity / 1024**2)}Mi"
+            yield said, f"loader.resources.requests.{what}={written(what, number(limits[what]) / number(ratio))}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from bandwidth.keys import Asked
-from webhook import bounds
+from webhook import bounds, totals
 from webhook.decision import Reason, Refusal
 from webhook.namespace import ENFORCE, Namespace
 from webhook.pod import Pod
@@ -69,14 +69,17 @@ def refuse(
             allowed="a Namespace of level privileged",
             example=f"kubectl label namespace {namespace.name} {ENFORCE}=privileged --overwrite",
         )
-    if namespace.bounds and (breach := bounds.breach(namespace.bounds, settings.requests, settings.limits)):
+    if namespace.bounds and (
+        breach := bounds.breach(namespace.bounds, settings.requests, settings.limits)
+        or totals.breach(pod, namespace.bounds, settings)
+    ):
         raise _refusal(
             Reason.RESOURCES,
             asked,
             namespace,
             reason=f"{breach.source} of Namespace {namespace.name} {breach.reason}",
-            allowed="loader.resources in podrate's chart that it allows, or another of its kind",
-            example=f"helm upgrade --reuse-values --set {breach.example}",
+            allowed=breach.allowed,
+            example=breach.example,
         )
 
 

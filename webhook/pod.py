@@ -1,5 +1,6 @@
 """The few fields of a raw pod that we look at, checked once."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from bandwidth.invalid import quote
@@ -38,6 +39,12 @@ class Pod:
     def host_network(self) -> bool:
         """Whether it has no network namespace of its own."""
         return self.spec.get("hostNetwork") is True
+
+    @property
+    def requests(self) -> Mapping[str, object]:
+        """What it requests as a whole, for all its containers together (KEP-2837)."""
+        resources = optional(self.spec, "resources", dict, f"{self.where}.spec")
+        return (optional(resources, "requests", dict, f"{self.where}.spec.resources") or {}) if resources else {}
 
     @property
     def mirror(self) -> bool:

@@ -24,9 +24,11 @@ def created(pod: Pod, namespace: Namespace, settings: Settings) -> Decision:
     says, outcome, text, warnings = wish(pod, pod.annotations, namespace, settings)
     if outcome.limit is None:
         return _without_limit(pod, outcome, _unheard(says, outcome))
-    obstacles.refuse(pod, says, namespace, settings, unreachable)
     if outcome.once and not settings.once:  # few say so, and a copy takes 5 us of every review
         settings = replace(settings, once=True)
+    if whole := pod.requests:
+        settings = _within(settings, whole)
+    obstacles.refuse(pod, says, namespace, settings, unreachable)
     patch = inject(pod, text, settings, _translated(pod, says, settings))
     result = Result.PATCHED if patch else Result.ALLOWED
     line = text if patch else "has it all already"
@@ -72,6 +74,15 @@ def updated(pod: Pod, old: Pod, namespace: Namespace, settings: Settings, *, sta
         allowed = "the key on the workload's template, or on a pod created anew"
         raise Refusal(Reason.NO_LOADER, key, value, why, allowed, "kubectl replace --force -f pod.yaml")
     return _restored(pod, old, "without podrate's loader, and with fewer of its keys than before")
+
+
+def _within(settings: Settings, whole: Mapping[str, object]) -> Settings:
+    """The loader of a pod that requests `whole` for all its containers: that is not less than the sum of theirs.
+
+    Kubernetes makes it their sum where a pod has only limits as a whole: more would never fit.
+    """
+    shared = {what: "0" for what in (*settings.requests, *settings.limits) if what in whole}
+    return replace(settings, requests={**settings.requests, **shared})
 
 
 def _translated(pod: Pod, says: Asked, settings: Settings) -> Annotations:

@@ -98,6 +98,17 @@ def test_a_pod_that_asks_for_nothing_gets_the_namespaces_limit(
     assert f"limit {FIVE} is in force" in log
 
 
+def test_a_pod_that_has_its_size_as_a_whole_is_limited(cluster: Cluster, images: Images) -> None:
+    pod = application("whole", images.app, SLEEP, {"podrate.io/bandwidth": "10M"})
+    pod["spec"]["resources"] = {"limits": {"cpu": "1", "memory": "512Mi"}}
+    pod["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "10m"}}
+    cluster.create(pod)
+    cluster.wait_ready("whole")
+    loader = cluster.get("pod", "whole")["spec"]["initContainers"][0]
+    assert loader["resources"]["requests"] == {"cpu": "0", "memory": "0"}
+    assert any(f"limit {TEN} is in force" in line for line in cluster.logs("whole", "podrate"))
+
+
 @pytest.mark.usefixtures("namespaces")
 def test_a_namespace_that_forbids_the_loader_is_explained(cluster: Cluster, images: Images) -> None:
     pod = application("safe", images.app, SLEEP, {"podrate.io/bandwidth": "10M"})

@@ -125,6 +125,15 @@ def obstacles() -> Iterator[Row]:
     ):
         namespace = shop(ranges=[limit_range(item)])
         yield f"{_written(TEN)}, where a LimitRange says of each Container `{said}`", of(review(pod(TEN)), namespace)
+    for item, of_all, said in (
+        ({"max": {"memory": "1Gi"}}, {"memory": "1Gi"}, "max: {memory: 1Gi}"),
+        ({"maxLimitRequestRatio": {"cpu": "1"}}, {"cpu": "100m"}, "maxLimitRequestRatio: {cpu: 1}"),
+    ):
+        namespace = shop(ranges=[limit_range(item, of_type="Pod")])
+        container = {"name": "web", "image": "nginx", "resources": {"requests": of_all, "limits": of_all}}
+        (has,) = (f"{quantity} of {what}" for what, quantity in of_all.items())
+        what = f"{_written(TEN)} on a pod of {has}, where a LimitRange says of each Pod `{said}`"
+        yield what, of(review(pod(TEN, containers=[container])), namespace)
     unstated = replace(SETTINGS, limits={"memory": "64Mi"})
     namespace = shop(quotas=[quota({"limits.cpu": "10"})])
     what = f"{_written(TEN)}, where a ResourceQuota has `limits.cpu`, and the chart's `loader.resources` no cpu limit"
@@ -248,10 +257,9 @@ twice. A manifest with the old annotation can be applied again, and changed.
 _NOT_SEEN = """\
 ## What can't be said so early
 
-- Of **LimitRanges** those for whole pods (`type: Pod`), of **ResourceQuotas** those with scopes: the API server's own
-  words, `maximum cpu usage per Pod is ...` and `exceeded quota`, count the loader's requests and limits to the pod's.
-  The chart's `loader.resources` makes them smaller. The same words are all that is said where podrate may not list
-  LimitRanges and ResourceQuotas; everything else works without that right.
+- Of **ResourceQuotas** those with scopes: the API server's own words, `exceeded quota`, count the loader's requests and
+  limits to the pod's. The chart's `loader.resources` makes them smaller. Such words are all that is said where podrate
+  may not list LimitRanges and ResourceQuotas; everything else works without that right.
 - A Namespace, a user or a runtime class that the API server's own configuration exempts from **PodSecurity** is not
   seen as such, nor is a level that this configuration gives to Namespaces without the label. Take the label off the
   former.

@@ -1,16 +1,21 @@
 """LimitRanges and ResourceQuotas that the loader breaks: our words beside those of the API server's own plugins."""
 
+import collections
 import contextlib
+import copy
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.webhook.admission.asking import ASKS, created, eventually, named
+from tests.webhook.admission.asking import ASKS, CREATE, created, eventually, named
 from tests.webhook.admission.conftest import called
 from tests.webhook.control_plane import ControlPlane
+from tests.webhook.deciding import after, of
+from tests.webhook.reviews import review
 from tests.webhook.test_templates import workload
 
 pytestmark = pytest.mark.usefixtures("webhook")
@@ -68,6 +73,68 @@ def test_a_limit_range_that_no_loader_meets_is_explained(plane: ControlPlane, tm
             if "min" in item:
                 with called(plane, tmp_path, "--loader-requests=cpu=50m,memory=16Mi"):
                     assert "created (server dry run)" in limited(plane, "Pod")
+
+
+def sized(draw: random.Random) -> dict[str, Any]:
+    """A pod that asks, of one or two containers, an init container sometimes, and sometimes with a size as a whole."""
+
+    def resources() -> dict[str, dict[str, str]]:
+        of_memory = draw.choice([{}, {"memory": f"{draw.choice([16, 64, 448, 512, 960, 1024])}Mi"}])
+        return {"requests": of_memory} if draw.random() < 0.3 else {"requests": of_memory, "limits": of_memory}
+
+    containers = [{"name": f"c{n}", "image": "nginx", "resources": resources()} for n in range(draw.choice([1, 2]))]
+    first: dict[str, Any] = {"name": "first", "image": "nginx", "resources": resources()}
+    if draw.random() < 0.5:
+        first["restartPolicy"] = "Always"
+    it = named("web", {"app": "web"} | ASKS, containers=containers, initContainers=draw.choice([[], [first]]))
+    if draw.random() < 0.3:
+        it["spec"]["resources"] = {"limits": {"memory": draw.choice(["1Gi", "2Gi"])}}
+    return it
+
+
+def test_a_pod_as_a_whole_is_judged_as_the_api_server_does(plane: ControlPlane) -> None:
+    """Of pods that are accepted without the label: those that the loader would break are refused, and no others."""
+
+    def create(it: dict[str, Any]) -> str:
+        return plane.kubectl("-n", "bounded", *CREATE, stdin=json.dumps(it), check=False)
+
+    seen = collections.Counter[str]()
+    draw = random.Random(5)  # noqa: S311  the same pods each time
+    for bound in ({"max": {"memory": "1Gi"}}, {"min": {"memory": "80Mi"}}, {"maxLimitRequestRatio": {"memory": "1"}}):
+        with bounded(plane, "LimitRange", {"limits": [{"type": "Pod"} | bound]}):
+            probe = named("probe", ASKS)
+            probe["spec"]["containers"][0]["resources"] = {"requests": {"memory": "1Gi"}, "limits": {"memory": "1Gi"}}
+            if "min" not in bound:
+                eventually("we know of it", lambda: "this one has" in create(probe))  # noqa: B023
+            for _ in range(12):
+                it = sized(draw)
+                plain = copy.deepcopy(it)
+                del plain["metadata"]["labels"]
+                defaulted = create(plain)
+                if not defaulted.startswith("{"):
+                    seen["the pod's own"] += 1
+                    continue
+                said = create(it)
+                injected = json.loads(defaulted)
+                injected["metadata"] |= {"labels": dict(ASKS)}
+                injected = after(injected, of(review(copy.deepcopy(injected))))
+                del injected["metadata"]["labels"], injected["metadata"]["annotations"]
+                theirs = create(injected)
+                ours = "LimitRange bounds of Namespace bounded" in said
+                assert ours == ("is forbidden" in theirs), (bound, it, said, theirs)
+                assert ours != said.startswith("{"), (bound, it, said)
+                seen["refused" if ours else "created"] += 1
+    assert seen["refused"] > 3, seen
+    assert seen["created"] > 3, seen
+
+
+def test_a_pod_that_has_its_size_as_a_whole(plane: ControlPlane) -> None:
+    """Of limits alone the API server makes requests: the sum of the containers', with no room for the loader's."""
+    container = {"name": "web", "image": "nginx", "resources": {"requests": {"cpu": "100m"}}}
+    for whole in ({"limits": {"cpu": "1", "memory": "1Gi"}}, {"requests": {"cpu": "100m"}}, {"limits": {"cpu": "1"}}):
+        it = created(plane, named("web", ASKS, containers=[container], resources=whole), "bounded")
+        assert it["spec"]["initContainers"][0]["resources"]["requests"]["cpu"] == "0"
+        assert it["spec"]["resources"]["requests"]["cpu"] == "100m"
 
 
 def test_where_bounds_may_not_be_read_the_api_server_says_it(plane: ControlPlane, tmp_path: Path) -> None:

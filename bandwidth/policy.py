@@ -52,7 +52,7 @@ def namespace_rules(name: str, labels: Mapping[str, object], annotations: Mappin
     """What the Namespace `name` says for its pods: their defaults and their caps.
 
     Labels only: by these the API server knows which Namespaces' pods to ask us about. Raises Invalid for the first bad
-    key or value, and for defaults that its own caps forbid.
+    key or value, for defaults that its own caps forbid, and for a burst too short for what its pods get unasked.
     """
     where = f"Namespace {name}: metadata"
     for key, value in annotations.items():
@@ -62,11 +62,15 @@ def namespace_rules(name: str, labels: Mapping[str, object], annotations: Mappin
             raise Invalid(f"{where}.annotations[{key}]", value, reason, "a label", example)
     rules = read(labels, {}, where, (*KEYS, *CAPS))
     rules.check()
+    unasked = []  # the rates of a pod that says nothing
     for direction in (EGRESS, INGRESS):
+        cap = _cap(rules, direction)
         if found := rules.rate(direction, BANDWIDTH):
-            _refuse_above(rules, *found, _cap(rules, direction), "its own cap")
-    if (rates := [each[1] for key in (EGRESS, INGRESS) if (each := rules.rate(key, BANDWIDTH))]) and rules.burst():
-        _refuse_short(rules, min(rates))
+            _refuse_above(rules, *found, cap, "its own cap")
+        if rate := found or cap:
+            unasked.append(rate[1])
+    if unasked and rules.burst():
+        _refuse_short(rules, min(unasked))
     return rules
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from bandwidth.invalid import Invalid
-from bandwidth.keys import Asked, ours
+from bandwidth.keys import LIMITING, Asked, ours
 from bandwidth.policy import namespace_rules
 from webhook.bounds import OfNamespace
 from webhook.decision import Decision, Reason, Refusal, Result
@@ -34,6 +34,11 @@ class Namespace:
             ) from None
 
     @property
+    def limits(self) -> bool:
+        """Whether its pods get a limit unasked. By these labels the API server knows to send all of them to us."""
+        return any(key in self.labels for key in LIMITING)
+
+    @property
     def forbids_loader(self) -> str | None:
         """The PodSecurity level, where that forbids what the loader needs."""
         level = self.labels.get(ENFORCE)
@@ -43,14 +48,15 @@ class Namespace:
 def applied(raw: object, old: object | None) -> Decision:
     """A Namespace that is created or (with `old`) changed. Raises Refusal for rules that its pods would fail by."""
     now = _parsed(raw, "request.object")
-    if old is not None and _said(_parsed(old, "request.oldObject")) == _said(now):
-        return Decision(Result.ALLOWED, Reason.AS_BEFORE, "podrate's keys are as they were")
+    lines = []
+    if now.limits and (level := now.forbids_loader):
+        lines.append(f"podrate: pods here will be rejected: PodSecurity level {level} forbids the loader")
+    if old is not None and _said(before := _parsed(old, "request.oldObject")) == _said(now):
+        lines = [] if before.forbids_loader == now.forbids_loader else lines
+        return Decision(Result.ALLOWED, Reason.AS_BEFORE, "podrate's keys are as they were", warnings=lines)
     limits = now.rules.limiting
     if not limits:
         return Decision(Result.ALLOWED, Reason.NO_LIMIT, "no default and no cap")
-    lines = []
-    if level := now.forbids_loader:
-        lines.append(f"podrate: pods here will be rejected: PodSecurity level {level} forbids the loader")
     return Decision(Result.ALLOWED, Reason.LIMITED, f"rules for its pods: {', '.join(limits)}", warnings=lines)
 
 

@@ -28,12 +28,15 @@ def applied(
 ) -> Decision:
     """A workload that is created or (with `old`) changed. Never patched: its pods will be. Raises Invalid."""
     template = _at(workload, path, "request.object")
-    if old is not None and template == _at(old, path, "request.oldObject"):
-        return Decision(Result.ALLOWED, Reason.AS_BEFORE, "the template is as it was")
     where = ".".join(path)
     pod = Pod(template, f"request.object.{where}", f"{where}.")
+    misplaced = _misplaced(workload, pod, path)
+    if old is not None and template == _at(old, path, "request.oldObject"):
+        known = _misplaced(old, pod, path)
+        lines = tuple(line for line in misplaced if line not in known)
+        return Decision(Result.ALLOWED, Reason.AS_BEFORE, "the template is as it was", warnings=lines)
     decision = created(pod, namespace, settings)
-    lines = (*decision.warnings, *_misplaced(workload, pod, where))
+    lines = (*decision.warnings, *misplaced)
     return decision._replace(result=Result.ALLOWED, line=f"template: {decision.line}", patch=(), warnings=lines)
 
 
@@ -43,17 +46,24 @@ def _at(raw: object, path: Sequence[str], where: str) -> object:
     return raw
 
 
-def _misplaced(workload: Any, pod: Pod, where: str) -> list[str]:  # noqa: ANN401  JSON
-    """A key on the workload itself limits nothing. Where the template has it too, a tool has put it on everything."""
+def _misplaced(workload: Any, pod: Pod, path: Sequence[str]) -> list[str]:  # noqa: ANN401  JSON
+    """A key on the workload itself limits nothing, nor one on the Jobs that a CronJob makes.
+
+    Where the template has it too, a tool has put it on everything.
+    """
     metadata = workload.get("metadata")
-    if not isinstance(metadata, dict) or metadata.get("ownerReferences"):
+    if isinstance(metadata, dict) and metadata.get("ownerReferences"):
         return []  # whose metadata a controller has copied
+    beside = {"metadata": metadata}
+    if path != _TEMPLATE:
+        beside["spec.jobTemplate.metadata"] = workload["spec"]["jobTemplate"].get("metadata")
     lines = []
-    for place, theirs in (("labels", pod.labels), ("annotations", pod.annotations)):
-        written = metadata.get(place)
-        lines += [
-            f"podrate: metadata.{place}[{key}] limits nothing; write it in {where}.metadata.{place}"
-            for key in (written if isinstance(written, dict) else ())
-            if ours(key) and key not in theirs and len(key) <= LONGEST and key.isascii() and key.isprintable()
-        ]
+    for name, metadata in beside.items():
+        for place, theirs in (("labels", pod.labels), ("annotations", pod.annotations)):
+            written = metadata.get(place) if isinstance(metadata, dict) else None
+            lines += [
+                f"podrate: {name}.{place}[{key}] limits nothing; write it in {'.'.join(path)}.metadata.{place}"
+                for key in (written if isinstance(written, dict) else ())
+                if ours(key) and key not in theirs and len(key) <= LONGEST and key.isascii() and key.isprintable()
+            ]
     return lines

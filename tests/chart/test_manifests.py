@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from bandwidth.keys import LIMITING
 from tests.chart.helm import CHART, NAMESPACE, RELEASE, Helm, Object, Rendered, pods_of
 from webhook import options
 
@@ -137,12 +138,35 @@ def test_no_namespace_that_is_excluded_is_asked_about(helm: Helm) -> None:
         assert {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": values} in terms
 
 
+@pytest.mark.parametrize("what", ["namespace", "workloads"])
+def test_a_namespace_with_any_of_the_limiting_keys_is_sent_whole(helm: Helm, what: str) -> None:
+    """By its own entry for each; and what asks by itself elsewhere by another, so that nothing is sent twice."""
+    entries = {each["name"]: each for each in helm.render().one("MutatingWebhookConfiguration")["webhooks"]}
+    terms = {
+        name.removesuffix(f".{what}.podrate.io"): [
+            (term["key"].removeprefix("podrate.io/"), term["operator"])
+            for term in each["namespaceSelector"]["matchExpressions"]
+            if term["operator"] != "NotIn"
+        ]
+        for name, each in entries.items()
+        if name.endswith(f".{what}.podrate.io")
+    }
+    names = [key.removeprefix("podrate.io/") for key in LIMITING]
+    assert list(terms) == names
+    for index, name in enumerate(names):
+        assert terms[name] == [(name, "Exists"), *((other, "DoesNotExist") for other in names[:index])]
+    others = entries["pods.podrate.io" if what == "namespace" else "workloads.podrate.io"]
+    absent = [{"key": key, "operator": "DoesNotExist"} for key in LIMITING]
+    assert others["namespaceSelector"]["matchExpressions"][1:] == absent
+
+
 @pytest.mark.parametrize("policy", ["Fail", "Ignore"])
 def test_failure_policy(helm: Helm, policy: str) -> None:
     """As the values say for pods; never Fail for what is only told early what its pods would be told."""
     rendered = helm.render({"webhook": {"failurePolicy": policy}})
     entries = rendered.one("MutatingWebhookConfiguration")["webhooks"]
     early = {"workloads.podrate.io", "namespaces.podrate.io"}
+    early |= {each["name"] for each in entries if each["name"].endswith(".workloads.podrate.io")}
     assert early < {each["name"] for each in entries}
     for each in entries:
         assert each["failurePolicy"] == ("Ignore" if each["name"] in early else policy)

@@ -180,6 +180,8 @@ def test_a_burst_that_is_suggested_is_accepted(rate: int) -> None:
             "podrate.io/max-ingress: 10M. ",
         ),
         (keys(bandwidth="1M", burst="1ms"), {}, "Namespace shop: metadata.labels[podrate.io/burst]: "),
+        (keys(max_bandwidth="1M", burst="2ms"), {}, "Namespace shop: metadata.labels[podrate.io/burst]: "),
+        (keys(egress="10M", max_ingress="1M", burst="2ms"), {}, "Namespace shop: metadata.labels[podrate.io/burst]: "),
     ],
 )
 def test_what_a_namespace_may_not_say(labels: dict[str, str], annotations: dict[str, str], start: str) -> None:
@@ -209,6 +211,28 @@ def test_no_limit_is_above_its_cap_and_none_is_missing_below_one(
         assert most is None or (rate is not None and rate <= most)
     assert limit.egress == (egress or both or default or max_egress or cap)
     assert limit.ingress == (own or both or default or cap)
+
+
+durations = st.none() | st.sampled_from(["1ms", "2ms", "13ms", "1s", "10s"])
+
+
+@given(rates, rates, rates, rates, rates, durations)
+def test_a_namespace_that_is_accepted_rejects_no_pod_that_says_nothing(
+    egress: int | None,
+    both: int | None,
+    max_egress: int | None,
+    max_ingress: int | None,
+    cap: int | None,
+    burst: str | None,
+) -> None:
+    said = {"egress": egress, "bandwidth": both, "max_egress": max_egress, "max_ingress": max_ingress}
+    said |= {"max_bandwidth": cap}
+    labels = keys(**{name: format_rate(rate) for name, rate in said.items() if rate is not None})
+    try:
+        rules = namespace_rules("shop", labels | (keys(burst=burst) if burst else {}), {})
+    except Invalid:
+        return
+    assert (pod_limit(read({}, {}), rules).limit is not None) == bool(labels)
 
 
 metadata = st.dictionaries(

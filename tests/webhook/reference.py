@@ -89,7 +89,10 @@ def namespaces() -> Iterator[Row]:
     """What a Namespace's rules reject, and what they can't be."""
     capped = keys(max_bandwidth="10M")
     yield from _pods(keys(egress="20M"), keys(inject="false"), rules=capped)
-    for labels in (keys(max_egress="1g"), keys(bandwidth="20M", max_ingress="10M"), keys(egress="1M", burst="1ms")):
+    for labels in (
+        *(keys(max_egress="1g"), keys(bandwidth="20M", max_ingress="10M")),
+        *(keys(egress="1M", burst="1ms"), keys(egress="10M", max_ingress="1M", burst="2ms")),
+    ):
         yield f"on a Namespace: {_written(labels)}", _namespace(labels)
     yield "on a Namespace, as an annotation: `podrate.io/egress: 1M`", _namespace({}, keys(egress="1M"))
     broken = Namespace("shop", keys(max_egress="1g"))
@@ -202,6 +205,9 @@ def warned() -> Iterator[Row]:
     tight = shop(quotas=[quota({"limits.cpu": "10"}, {"limits.cpu": "9950m"})])
     yield f"{_written(TEN)}, where a ResourceQuota is nearly used up", of(review(pod(TEN)), tight)
     yield "a key on a Deployment itself", applied("Deployment", workload("Deployment", pod(), TEN))
+    jobs = workload("CronJob", pod())
+    jobs["spec"]["jobTemplate"]["metadata"] = {"labels": TEN}
+    yield "a key in a CronJob's `spec.jobTemplate.metadata`", applied("CronJob", jobs)
     for what, other in (
         ("spec.os.name: windows", pod(os={"name": "windows"})),
         ("a static pod", pod(annotations={"kubernetes.io/config.mirror": "x"})),

@@ -151,6 +151,18 @@ def test_a_namespace_is_checked_when_it_is_labelled() -> None:
     assert warning == "podrate: pods here will be rejected: PodSecurity level baseline forbids the loader"
 
 
+@pytest.mark.parametrize("said", ["1M", "bad"])
+def test_a_level_that_comes_after_the_limit_is_warned_of_once(said: str) -> None:
+    """Never refused: the level is none of our business, whatever the keys say."""
+    labels = {"podrate.io/egress": said}
+    before, after = (namespace(each) for each in (labels, labels | BASELINE))
+    decision = of(review(after, before, resource=NAMESPACES))
+    assert decision.reason is Reason.AS_BEFORE
+    assert decision.warnings == ["podrate: pods here will be rejected: PodSecurity level baseline forbids the loader"]
+    assert not of(review(after, after, resource=NAMESPACES)).warnings
+    assert not of(review(namespace(BASELINE), namespace({}), resource=NAMESPACES)).warnings
+
+
 def test_while_a_namespaces_rules_are_bad_its_pods_are_told() -> None:
     broken = Namespace("shop", {"podrate.io/max-egress": "1g"})
     decision = of(review(pod()), broken)

@@ -84,6 +84,27 @@ def test_a_key_beside_the_template_is_warned_of() -> None:
     assert applied("CronJob", workload("CronJob", pod(ASKS), ASKS)).warnings == ()
 
 
+def test_a_key_on_the_jobs_of_a_cron_job_is_warned_of() -> None:
+    it = workload("CronJob", pod())
+    it["spec"]["jobTemplate"]["metadata"] = {"annotations": ASKS}
+    (warning,) = applied("CronJob", it).warnings
+    assert warning == (
+        "podrate: spec.jobTemplate.metadata.annotations[podrate.io/bandwidth] limits nothing; "
+        "write it in spec.jobTemplate.spec.template.metadata.annotations"
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_key_that_comes_later_beside_the_template_is_warned_of_once(kind: str) -> None:
+    """By `kubectl label deployment web podrate.io/bandwidth=10M`."""
+    old, new = workload(kind, pod()), workload(kind, pod(), ASKS)
+    decision = applied(kind, new, old)
+    assert decision.reason is Reason.AS_BEFORE
+    (warning,) = decision.warnings
+    assert warning.startswith("podrate: metadata.labels[podrate.io/bandwidth] limits nothing; write it in spec.")
+    assert applied(kind, new, new).warnings == ()
+
+
 def test_a_template_needs_no_metadata() -> None:
     bare: dict[str, Any] = {"metadata": {}, "spec": {"template": {"spec": {"containers": []}}}}
     assert applied("Job", bare).reason is Reason.NO_LIMIT

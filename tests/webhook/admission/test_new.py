@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,12 @@ def test_bad_workloads(plane: ControlPlane, webhook: Webhook, kind: str) -> None
     where = ".".join(path)
     line = refused(plane, manifest({"podrate.io/egress": "10m"}), by="workloads")
     assert line.startswith(f'{where}.metadata.labels[podrate.io/egress]: "10m": m means milli; did you mean 10M? ')
-    line = refused(plane, manifest(ASKS), "capped", by="workloads")
+    line = refused(plane, manifest(ASKS), "capped", by="max-bandwidth.workloads")
     assert line.startswith(f"{where}.metadata.labels[podrate.io/bandwidth]: ")
+    unasked = manifest({})
+    _of(unasked, path)["spec"] |= {"hostUsers": False}
+    line = refused(plane, unasked, "fast", by="bandwidth.workloads")
+    assert "with hostUsers: false the pod's root is nobody on the node" in line
     before = len(webhook.reviews())
     created(plane, manifest({}))
     assert len(webhook.reviews()) == before
@@ -89,6 +94,17 @@ def test_bad_workloads(plane: ControlPlane, webhook: Webhook, kind: str) -> None
     warned = plane.kubectl(*CREATE, stdin=json.dumps(manifest({}, ASKS)), check=False)
     assert f"write it in {where}.metadata.labels" in warned
     assert "Warning: podrate: metadata.labels[podrate.io/bandwidth] limits nothing; " in warned
+    if kind == "CronJob":
+        beside = manifest({})
+        beside["spec"]["jobTemplate"]["metadata"] = {"labels": ASKS}
+        warned = plane.kubectl(*CREATE, stdin=json.dumps(beside), check=False)
+        assert "Warning: podrate: spec.jobTemplate.metadata.labels[podrate.io/bandwidth] limits nothing; " in warned
+
+
+def _of(it: dict[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    for key in path:
+        it = it[key]
+    return it
 
 
 def test_a_bad_template_from_before_can_be_scaled(plane: ControlPlane, webhook: Webhook) -> None:
@@ -100,6 +116,11 @@ def test_a_bad_template_from_before_can_be_scaled(plane: ControlPlane, webhook: 
     plane.kubectl("patch", "deployment", "web", "--type=merge", "-p", '{"spec": {"replicas": 3}}')
     plane.kubectl("scale", "deployment", "web", "--replicas=4")
     assert len(webhook.reviews()) == before
+    label = ["label", "deployment", "web"]
+    assert "write it in spec.template.metadata.labels" in plane.kubectl(*label, "podrate.io/egress=1M", check=False)
+    sent = len(webhook.reviews())
+    assert "limits nothing" not in plane.kubectl(*label, "app=web", check=False)
+    assert len(webhook.reviews()) == sent
     bad = '{"spec": {"template": {"metadata": {"labels": {"podrate.io/bandwidth": "x"}}}}}'
     assert "denied the request" in plane.kubectl("patch", "deployment", "web", "--type=merge", "-p", bad, check=False)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bandwidth.duration import format_duration
+from bandwidth.keys import KUBERNETES, ours
 from bandwidth.limit import Limit, decode
 from bandwidth.rate import format_rate
 from webhook.decide import decide
@@ -110,7 +111,7 @@ def work(options: argparse.Namespace) -> int:
     for file, judged in named:
         try:
             for manifest in read(_bytes(file)):
-                if manifest.raw["kind"] == "Namespace":
+                if (manifest.raw["apiVersion"], manifest.raw["kind"]) == ("v1", "Namespace"):
                     _learn(manifest.raw, known)
                 if judged:
                     found.append((file, manifest))
@@ -164,9 +165,12 @@ def _judge(
     namespace = "" if resource == "namespaces" else str(metadata.get("namespace") or default)
     name = str(metadata.get("name") or metadata.get("generateName") or "")
     finding = Finding(file, manifest.line, kind=raw["kind"], namespace=namespace, name=name)
-    if namespace in _EXCLUDED:
+    if (namespace or name) in _EXCLUDED:
         said = "no limit: the chart leaves this Namespace alone"
         return replace(finding, result="allowed", reason=Reason.NOT_OURS.value, message=said)
+    rules = known.get(namespace) or Namespace(namespace)
+    if not rules.limits and not _asks(raw, settings):
+        rules = Namespace(namespace)  # by which nobody is asked: the API server sends only what the chart selects
     request: AdmissionRequest = {
         "uid": "check",
         "operation": "CREATE",
@@ -174,7 +178,7 @@ def _judge(
         "object": raw,
     }
     try:
-        decision = decide(request, settings, known.get(namespace) or Namespace(namespace))
+        decision = decide(request, settings, rules)
     except BadRequest as error:  # which kubectl or the API server would refuse
         line = re.sub("must be a string, not a (number|boolean)", r"must be in quotes, or it is a \1", str(error))
         line = line.replace("request.object.", "")
@@ -188,6 +192,20 @@ def _judge(
         limit=limit,
         warnings=[line.removeprefix("podrate: ") for line in decision.warnings],
     )
+
+
+def _asks(raw: dict[str, Any], settings: Settings) -> bool:
+    """Whether a key is written in any metadata of the object."""
+    for path in ((), ("spec", "template"), ("spec", "jobTemplate"), ("spec", "jobTemplate", "spec", "template")):
+        it: Any = raw
+        for key in (*path, "metadata"):
+            it = it.get(key) if isinstance(it, dict) else None
+        for place in ("labels", "annotations"):
+            written = it.get(place) if isinstance(it, dict) else None
+            for key in written if isinstance(written, dict) else ():
+                if ours(key) or (settings.kubernetes_annotations and key in KUBERNETES):
+                    return True
+    return False
 
 
 def describe(limit: Limit) -> str:

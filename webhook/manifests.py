@@ -1,5 +1,6 @@
 """Kubernetes objects in YAML or JSON text, as kubectl reads them: several documents, Lists, and where each began."""
 
+import codecs
 import json
 import re
 from collections.abc import Hashable, Iterator
@@ -17,6 +18,8 @@ _PLAIN = {
 }
 _FIRST = {"bool": list("yYnNtTfFoO"), "int": list("-+0123456789"), "float": list("-+0123456789.")}
 _REPLACED = [f"tag:yaml.org,2002:{kind}" for kind in (*_PLAIN, "timestamp", "value")]
+
+_BLANK = " \t\r\n"  # to JSON
 
 
 class Unreadable(ValueError):
@@ -76,8 +79,9 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _Loader._mapping)
 def read(text: bytes) -> Iterator[Manifest]:
     """The objects in `text`, those of Lists one by one. Raises Unreadable, after those before the trouble."""
     try:
-        if (document := _json(text)) is not None:
-            yield from _objects(document, {}, 1)
+        if (documents := _json(text)) is not None:
+            for line, document in documents:
+                yield from _objects(document, {}, line)
             return
         loader = _Loader(text)
         while loader.check_data():  # type: ignore[no-untyped-call]
@@ -89,6 +93,8 @@ def read(text: bytes) -> Iterator[Manifest]:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (None, None)
         raise Unreadable(f"not YAML: {_one_line(error.problem or error.context)}", *place) from None
+    except yaml.reader.ReaderError as error:
+        raise Unreadable(f"not YAML: {_one_line(str(error).splitlines()[0])}", *_place(text, error)) from None
     except (yaml.YAMLError, ValueError) as error:  # of ValueErrors: a number of thousands of digits
         if isinstance(error, Unreadable):
             raise
@@ -97,8 +103,22 @@ def read(text: bytes) -> Iterator[Manifest]:
         raise Unreadable("it is nested too deeply") from None
 
 
-def _json(text: bytes) -> object | None:
-    """What `text` is as JSON, which is not quite a part of YAML: it has tabs, and surrogates in pairs."""
+def _place(text: bytes, error: yaml.reader.ReaderError) -> tuple[int, int]:
+    """The line and column of a character that no YAML has, or of bytes that are none."""
+    if error.encoding == "unicode":  # so PyYAML calls what it could decode; then it has counted characters
+        encoding = "utf-16" if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+        before = text.decode(encoding, "replace")[: error.position]
+    else:
+        before = text[: error.position].decode(error.encoding, "replace")
+    return before.count("\n") + 1, len(before) - before.rfind("\n")
+
+
+def _json(text: bytes) -> list[tuple[int, object]] | None:
+    """What `text` is as JSON, and where: it is not quite a part of YAML, for it has tabs, and surrogates in pairs.
+
+    Several objects may follow one another, as jq writes them.
+    """
+    text = text.removeprefix(codecs.BOM_UTF8)
     if not text.lstrip().startswith(b"{"):
         return None
 
@@ -107,11 +127,22 @@ def _json(text: bytes) -> object | None:
             raise ValueError  # YAML's turn, which says where
         return it
 
+    documents: list[tuple[int, object]] = []
+    decoder = json.JSONDecoder(object_pairs_hook=once)
     try:
-        document: object = json.loads(text, object_pairs_hook=once)
+        it = text.decode().rstrip(_BLANK)
+        end, line = 0, 1
+        while end < len(it):
+            start = end
+            while it[start] in _BLANK:
+                start += 1
+            line += it.count("\n", end, start)
+            document, end = decoder.raw_decode(it, start)
+            documents.append((line, document))
+            line += it.count("\n", start, end)
     except ValueError:
         return None
-    return document
+    return documents
 
 
 def _objects(document: object, lines: dict[int, int], start: int) -> Iterator[Manifest]:
@@ -133,7 +164,7 @@ def _objects(document: object, lines: dict[int, int], start: int) -> Iterator[Ma
 
 
 def _kind_of(document: object) -> str:
-    return {list: "a list", str: "text", bool: "a boolean"}.get(type(document), "a number")
+    return {list: "a list", str: "text", bool: "a boolean", type(None): "null"}.get(type(document), "a number")
 
 
 def _one_line(what: object) -> str:

@@ -119,8 +119,14 @@ def test_json(tmp_path: Path) -> None:
         ("{{ if .Values.x }}\nkind: Pod", "-:1:"),
         ("a: b\ta: *nobody", "-:1:"),
         ("a: 1\nb: 2\na: 3", "-:3:1: rejected: not YAML: 'a' is there twice"),
-        ("\x00", "-: rejected: not YAML: "),
-        (b"\xff\xfe\xfd", "-: rejected: not YAML: "),
+        ("\x00", "-:1:1: rejected: not YAML: "),
+        ("kind: Pod\r\nname: \u00e4\x1b", "-:2:8: rejected: not YAML: unacceptable character #x001b: special "),
+        (
+            b"kind: Pod\nname: \xc3\xa4\xff",
+            "-:2:8: rejected: not YAML: unacceptable character #x00ff: invalid start byte",
+        ),
+        (b"\xff\xfe\xfd", "-:1:2: rejected: not YAML: "),
+        ("{apiVersion: v1, kind: List, items: [null]}", "-:1: rejected: a Kubernetes object is a mapping, not null"),
         ("[1, 2]", "-:1: rejected: a Kubernetes object is a mapping, not a list"),
         ("just text", "-:1: rejected: a Kubernetes object is a mapping, not text"),
         ("kind: Pod", "-:1: rejected: apiVersion or kind is missing"),
@@ -148,17 +154,27 @@ def test_what_can_not_be_read_is_one_line_with_its_place(text: str | bytes, said
         (DEPLOYMENT % "10M").replace("\n", "\r\n"),
         "\ufeff" + DEPLOYMENT % "10M",
         json.dumps(yaml.safe_load(DEPLOYMENT % "10M"), indent="\t"),
+        "\ufeff" + json.dumps(yaml.safe_load(DEPLOYMENT % "10M"), indent="\t"),
         "---\n" + DEPLOYMENT % "10M" + "...\n---\n---\n",
         json.dumps({"apiVersion": "v1", "kind": "List", "items": [yaml.safe_load(DEPLOYMENT % "10M")]}),
         json.dumps({"apiVersion": "apps/v1", "kind": "DeploymentList", "items": [yaml.safe_load(DEPLOYMENT % "10M")]}),
         (DEPLOYMENT % "10M").replace("namespace: shop", "namespace: shop, annotations: {since: 2024-01-01, is: =}"),
         (DEPLOYMENT % "&rate 10M") + "x: {<<: {a: 1}, a: *rate}\n",
     ],
-    ids=["crlf", "bom", "json", "documents", "list", "typed list", "dates", "anchors"],
+    ids=["crlf", "bom", "json", "json with bom", "documents", "list", "typed list", "dates", "anchors"],
 )
 def test_every_form_of_a_manifest(text: str) -> None:
     (line,) = check("-", stdin=text).stdout.splitlines()
     assert line.endswith(": Deployment shop/web: egress 10M, ingress 10M")
+
+
+def test_json_objects_one_after_another() -> None:
+    """As `jq .items[]` writes them, and kubectl reads them."""
+    it = json.dumps(yaml.safe_load(DEPLOYMENT % "10M"), indent="\t")
+    assert check("-", stdin=f"{it}\n\r\n{it}{it}\n").stdout == "".join(
+        f"-:{line}: Deployment shop/web: egress 10M, ingress 10M\n"
+        for line in (1, it.count("\n") + 3, 2 * it.count("\n") + 3)
+    )
 
 
 PLAIN = (
@@ -232,6 +248,29 @@ def test_namespaces_that_the_chart_leaves_alone() -> None:
         0,
         "-:1: Pod kube-system/a: no limit: the chart leaves this Namespace alone\n",
     )
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    ["{name: kube-system, labels: {podrate.io/bandwidth: 10m}}", "{name: kube-node-lease, labels: {podrate.io/x: x}}"],
+)
+def test_nor_are_these_namespaces_judged(metadata: str) -> None:
+    done = check("-", stdin=f"{{apiVersion: v1, kind: Namespace, metadata: {metadata}}}")
+    assert (done.returncode, "the chart leaves this Namespace alone" in done.stdout) == (0, True)
+
+
+def test_a_namespace_is_one_of_kubernetes_own() -> None:
+    """Others have a kind by that name too, such as a message broker's."""
+    other = "--- {apiVersion: servicebus.azure.com/v1beta20211101, kind: Namespace, metadata: {name: shop}}\n"
+    done = check("-", stdin=DEPLOYMENT % "10M" + "---\n" + NAMESPACE + other)
+    assert "it is above the cap of the Namespace" in done.stdout
+    assert len(done.stdout.splitlines()) == 2
+
+
+def test_an_endless_object_is_one_line() -> None:
+    for text in ("spec: &a {template: *a, jobTemplate: *a, spec: *a}", "metadata: {labels: &a {x: *a}}"):
+        done = check("-", stdin=f"apiVersion: batch/v1\nkind: CronJob\n{text}\n")
+        assert (done.stderr, len(done.stdout.splitlines())) == ("", 1)
 
 
 def test_kubernetes_annotations() -> None:

@@ -4,15 +4,21 @@ import json
 import logging
 import os
 import sys
+import threading
 from datetime import UTC, datetime
 
 import orjson
 
 _LONGEST = 500  # characters of one field: a line names things, it does not carry them
+# A pipe takes 4096 bytes at once, and a line may have more: while the pipe is full another thread's could come between.
+_WHOLE = threading.Lock()
 
 
 def event(what: str, **fields: str | int) -> None:
-    """Write one line: the time, `what` happened, and `fields`."""
+    """Write one line: the time, `what` happened, and `fields`.
+
+    It is lost where nobody reads, or standard output is full and does not block: no review fails for that.
+    """
     for key, value in fields.items():
         if isinstance(value, str):
             fields[key] = value[:_LONGEST]
@@ -22,8 +28,12 @@ def event(what: str, **fields: str | int) -> None:
     except TypeError:  # half a surrogate pair, such as a file's name has that is not UTF-8
         time = now.isoformat().replace("+00:00", "Z")
         line = json.dumps({"time": time, "event": what, **fields}).encode() + b"\n"
-    while line:  # a signal can cut a write short
-        line = line[os.write(sys.stdout.fileno(), line) :]
+    with _WHOLE:
+        try:
+            while line:  # a signal can cut a write short
+                line = line[os.write(sys.stdout.fileno(), line) :]
+        except OSError:
+            return
 
 
 class _Handler(logging.Handler):

@@ -66,9 +66,9 @@ def _asked(labels: Mapping[str, str], annotations: Mapping[str, str], where: str
     return read(labels, annotations, where, aliases=KUBERNETES if kubernetes else {})
 
 
-@lru_cache(
-    maxsize=1024
-)  # two megabytes at most; Asked is itself and no other, so that a Namespace's new rules are new here
+# Ten megabytes at most, of pods that opt out and say much beside; mostly one. Asked is itself and no other,
+# so that a Namespace's new rules are new here.
+@lru_cache(maxsize=1024)
 def _wish(labels: _Said, annotations: _Said, where: str, rules: Asked, *, host_network: bool, kubernetes: bool) -> Wish:
     written = dict(annotations)
     says = _asked(dict(labels), written, where, kubernetes=kubernetes)

@@ -179,6 +179,9 @@ def test_the_loader_stays(plane: ControlPlane, running_pod: str) -> None:
     said = plane.kubectl("patch", "pod", running_pod, "--type=json", "-p", headless, check=False)
     assert "the loader's image can't be changed" in said
     it = plane.get("pod", running_pod)
+    altered = '[{"op": "add", "path": "/spec/initContainers/0/args", "value": ["x"]}]'
+    said = plane.kubectl("patch", "pod", running_pod, "--type=json", "-p", altered, check=False)
+    assert 'spec.initContainers[0].args: "podrate": the loader of a running pod can\'t be altered' in said
     it["spec"]["initContainers"] = []
     said = plane.kubectl("replace", "-f", "-", stdin=json.dumps(it), check=False)
     assert 'spec.initContainers: "podrate": the loader can\'t be taken out of a running pod' in said

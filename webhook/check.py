@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from bandwidth.rate import format_rate
 from webhook.decide import decide
 from webhook.decision import Reason, Result
 from webhook.namespace import Namespace
-from webhook.request import AdmissionRequest, BadRequest
+from webhook.request import AdmissionRequest, BadRequest, optional
 from webhook.sidecar import Settings
 from webhook.workload import WORKLOADS
 
@@ -94,7 +94,11 @@ examples:
         action="store_true",
         help="as the chart's value kubernetesAnnotations: kubernetes.io/egress-bandwidth asks for a limit too",
     )
-    parser.add_argument("--json", action="store_true", help="a list of objects: rates in bit/s, the burst in ns")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help=f"a list of objects: {', '.join(each.name for each in fields(Finding))}; rates in bit/s, the burst in ns",
+    )
     return work
 
 
@@ -164,7 +168,7 @@ def _judge(
     metadata = metadata if isinstance(metadata, dict) else {}
     namespace = "" if resource == "namespaces" else str(metadata.get("namespace") or default)
     name = str(metadata.get("name") or metadata.get("generateName") or "")
-    finding = Finding(file, manifest.line, kind=raw["kind"], namespace=namespace, name=name)
+    finding = Finding(file, manifest.line, kind=raw["kind"], namespace=namespace[:253], name=name[:253])
     if (namespace or name) in _EXCLUDED:
         said = "no limit: the chart leaves this Namespace alone"
         return replace(finding, result="allowed", reason=Reason.NOT_OURS.value, message=said)
@@ -178,6 +182,8 @@ def _judge(
         "object": raw,
     }
     try:
+        for key in ("name", "generateName", "namespace"):
+            optional(metadata, key, str, "metadata")
         decision = decide(request, settings, rules)
     except BadRequest as error:  # which kubectl or the API server would refuse
         line = re.sub("must be a string, not a (number|boolean)", r"must be in quotes, or it is a \1", str(error))

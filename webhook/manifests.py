@@ -19,6 +19,8 @@ _PLAIN = {
 _FIRST = {"bool": list("yYnNtTfFoO"), "int": list("-+0123456789"), "float": list("-+0123456789.")}
 _REPLACED = [f"tag:yaml.org,2002:{kind}" for kind in (*_PLAIN, "timestamp", "value")]
 
+# Values in a document when its aliases are written out; those of a large cluster are fewer. kubectl has a bound too.
+_MOST = 10_000_000
 _BLANK = " \t\r\n"  # to JSON
 
 
@@ -87,6 +89,8 @@ def read(text: bytes) -> Iterator[Manifest]:
         while loader.check_data():  # type: ignore[no-untyped-call]
             line = loader.line + 1
             document = loader.get_data()
+            if _size(document, {}) > _MOST:
+                raise Unreadable("it is too large, or without end, when its aliases are written out", line)
             if document is not None:
                 yield from _objects(document, loader.lines, line)
     except yaml.MarkedYAMLError as error:
@@ -101,6 +105,16 @@ def read(text: bytes) -> Iterator[Manifest]:
         raise Unreadable(f"not YAML: {_one_line(error)}") from None
     except RecursionError:
         raise Unreadable("it is nested too deeply") from None
+
+
+def _size(it: object, known: dict[int, int]) -> int:
+    """How many values are in `it`, each as often as aliases name it."""
+    if not isinstance(it, dict | list):
+        return 1
+    if id(it) not in known:
+        known[id(it)] = _MOST  # until it is known: what contains itself has no end
+        known[id(it)] = 1 + sum(_size(each, known) for each in (it.values() if isinstance(it, dict) else it))
+    return known[id(it)]
 
 
 def _place(text: bytes, error: yaml.reader.ReaderError) -> tuple[int, int]:

@@ -267,10 +267,25 @@ def test_a_namespace_is_one_of_kubernetes_own() -> None:
     assert len(done.stdout.splitlines()) == 2
 
 
-def test_an_endless_object_is_one_line() -> None:
-    for text in ("spec: &a {template: *a, jobTemplate: *a, spec: *a}", "metadata: {labels: &a {x: *a}}"):
-        done = check("-", stdin=f"apiVersion: batch/v1\nkind: CronJob\n{text}\n")
-        assert (done.stderr, len(done.stdout.splitlines())) == ("", 1)
+def test_what_aliases_make_endless_is_one_line() -> None:
+    """Or as good as endless, which would take a pipeline's memory."""
+    for text in (
+        "metadata: {labels: &a {x: *a}}",
+        f"a: &a0 [x, x]\n{BOMB}metadata: {{labels: {{podrate.io/egress: *a40}}}}",
+    ):
+        done = check("-", stdin=f"apiVersion: v1\nkind: Namespace\n{text}\n")
+        said = "-:1: rejected: it is too large, or without end, when its aliases are written out\n"
+        assert (done.returncode, done.stdout, done.stderr) == (1, said, "")
+
+
+BOMB = "".join(f"a{number}: &a{number + 1} [*a{number}, *a{number}]\n" for number in range(40))
+
+
+@pytest.mark.parametrize(("key", "value"), [("name", "5"), ("namespace", "[x]"), ("generateName", "true")])
+def test_a_name_that_kubectl_would_refuse(key: str, value: str) -> None:
+    done = check("-", stdin=f"{{apiVersion: v1, kind: Pod, metadata: {{{key}: {value}}}, spec: {{}}}}")
+    assert done.returncode == 1
+    assert f"metadata.{key} must be " in done.stdout
 
 
 def test_kubernetes_annotations() -> None:

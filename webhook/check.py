@@ -22,7 +22,7 @@ from webhook.decide import decide
 from webhook.decision import Reason, Result
 from webhook.namespace import Namespace
 from webhook.request import AdmissionRequest, BadRequest, optional
-from webhook.sidecar import Settings
+from webhook.sidecar import SANDBOXES, Settings
 from webhook.workload import WORKLOADS
 
 if TYPE_CHECKING:
@@ -95,6 +95,19 @@ examples:
         help="as the chart's value kubernetesAnnotations: kubernetes.io/egress-bandwidth asks for a limit too",
     )
     parser.add_argument(
+        "--excluded-namespace",
+        action="append",
+        default=[*_EXCLUDED],
+        metavar="NAME",
+        help="as the chart's value excludedNamespaces, and the release's own: no limit there",
+    )
+    parser.add_argument(
+        "--sandboxed-runtime-class",
+        action="append",
+        metavar="PATTERN",
+        help=f"as the chart's value sandboxedRuntimeClasses, if it is not {', '.join(SANDBOXES)}",
+    )
+    parser.add_argument(
         "--json",
         action="store_true",
         help=f"a list of objects: {', '.join(each.name for each in fields(Finding))}; rates in bit/s, the burst in ns",
@@ -123,12 +136,16 @@ def work(options: argparse.Namespace) -> int:
             found.append(Finding(file, message=f"{error.strerror}"))
         except Unreadable as error:
             found.append(Finding(file, error.line, error.column, message=str(error)))
-    settings = Settings(image="podrate", kubernetes_annotations=options.kubernetes_annotations)
+    settings = Settings(
+        image="podrate",
+        sandboxes=tuple(options.sandboxed_runtime_class or SANDBOXES),
+        kubernetes_annotations=options.kubernetes_annotations,
+    )
     findings: list[Finding] = []
     for each in found:  # only now: a Namespace may stand behind its pods
         if isinstance(each, Finding):
             findings.append(each)
-        elif finding := _judge(*each, known, settings, options.namespace):
+        elif finding := _judge(*each, known, settings, options):
             findings.append(finding)
     if options.json:
         print(json.dumps([finding.fields() for finding in findings], indent=2))
@@ -157,7 +174,7 @@ def _learn(raw: dict[str, Any], known: dict[str, Namespace]) -> None:
 
 
 def _judge(
-    file: str, manifest: "Manifest", known: dict[str, Namespace], settings: Settings, default: str
+    file: str, manifest: "Manifest", known: dict[str, Namespace], settings: Settings, options: argparse.Namespace
 ) -> Finding | None:
     raw = manifest.raw
     group, _, version = raw["apiVersion"].rpartition("/")
@@ -166,10 +183,10 @@ def _judge(
         return None
     metadata = raw.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
-    namespace = "" if resource == "namespaces" else str(metadata.get("namespace") or default)
+    namespace = "" if resource == "namespaces" else str(metadata.get("namespace") or options.namespace)
     name = str(metadata.get("name") or metadata.get("generateName") or "")
     finding = Finding(file, manifest.line, kind=raw["kind"], namespace=namespace[:253], name=name[:253])
-    if (namespace or name) in _EXCLUDED:
+    if (namespace or name) in options.excluded_namespace:
         said = "no limit: the chart leaves this Namespace alone"
         return replace(finding, result="allowed", reason=Reason.NOT_OURS.value, message=said)
     rules = known.get(namespace) or Namespace(namespace)

@@ -252,7 +252,8 @@ _WHO_WINS = """\
 - A Namespace's rules are for new wishes: a pod that runs keeps its limit until its own keys change. Then it gets what
   they, and the Namespace's rules of that moment, say.
 - `podrate.io/limit` is the webhook's own annotation, which the loader reads. Whoever writes it gets it overwritten.
-- Labels of pods in `kube-system`, `kube-node-lease` and podrate's own Namespace do nothing.
+- Labels of pods in `kube-system`, `kube-node-lease`, podrate's own Namespace and those of the chart's
+  `excludedNamespaces` do nothing.
 
 With the chart's value `kubernetesAnnotations`, `kubernetes.io/egress-bandwidth` and `kubernetes.io/ingress-bandwidth`
 ask for a limit where none of podrate's keys speaks for that direction. On the pod they are replaced by

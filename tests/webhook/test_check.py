@@ -288,6 +288,17 @@ def test_a_name_that_kubectl_would_refuse(key: str, value: str) -> None:
     assert f"metadata.{key} must be " in done.stdout
 
 
+def test_what_the_operator_has_chosen() -> None:
+    text = (POD % ("a", "podrate.io/egress: 1M")).replace("containers: []", "runtimeClassName: %s")
+    assert check("-", stdin=text % "kata-qemu").returncode == 1
+    other = ["--sandboxed-runtime-class=mine-*", "--sandboxed-runtime-class=theirs", "-"]
+    assert check(*other, stdin=text % "kata-qemu").returncode == 0
+    assert "runtime class 'mine-1' is a sandbox" in check(*other, stdin=text % "mine-1").stdout
+    for name in ("infra", "kube-system"):
+        done = check("--excluded-namespace=infra", f"--namespace={name}", "-", stdin=text % "gvisor")
+        assert (done.returncode, "the chart leaves this Namespace alone" in done.stdout) == (0, True)
+
+
 def test_kubernetes_annotations() -> None:
     text = (
         "{apiVersion: v1, kind: Pod, metadata: {name: a, annotations: {kubernetes.io/egress-bandwidth: 1M}}, spec: {}}"

@@ -62,8 +62,9 @@ class _Stored:
 
     def whole(self, items: list[Object]) -> None:
         for each in list(self._bounds._known.values()):
-            for key in [key for key in each if key[0] == self._kind]:
-                del each[key]
+            for key in list(each):  # at once: another thread changes what is of the other kind
+                if key[0] == self._kind:
+                    del each[key]
         for item in items:
             self.put(item)
 

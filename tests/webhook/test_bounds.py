@@ -1,5 +1,7 @@
 """What LimitRanges and ResourceQuotas say of the loader; admission/test_bounds.py compares it with the API server."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -143,3 +145,28 @@ def test_what_is_stored_follows() -> None:
     ranges.whole([limit_range({"min": {"cpu": "1"}})])
     ranges.whole([])
     assert namespace.bounds == {}
+
+
+def test_two_kinds_are_listed_and_watched_at_once() -> None:
+    """Each in a thread of its own, which an exception would end: nothing would follow what is stored."""
+    kept = Bounds()
+    quotas = [quota({"pods": "9"}) | {"metadata": {"namespace": "shop", "name": f"q{n}"}} for n in range(50)]
+
+    def watches() -> None:
+        for _ in range(500):
+            for each in quotas:
+                kept.store(QUOTA).put(each)
+            for each in quotas:
+                kept.store(QUOTA).drop(each)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor() as threads:
+            watching = threads.submit(watches)
+            while not watching.done():
+                kept.store(LIMIT_RANGE).whole([])
+            watching.result()
+    finally:
+        sys.setswitchinterval(before)
+    assert kept.of("shop") == {}

@@ -35,6 +35,7 @@ def subject(request: AdmissionRequest) -> Subject:
             name = beginning
         for each in owners if isinstance(owners, list) else ():
             if isinstance(each, dict) and each.get("controller") is True:
-                owner = f"{each.get('kind')}/{each.get('name')}"
+                parts = each.get("kind"), each.get("name")
+                owner = "/".join(part for part in parts if isinstance(part, str))
                 break
     return Subject(kind, name, owner)

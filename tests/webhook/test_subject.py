@@ -40,5 +40,9 @@ def test_what_is_odd_is_left_out() -> None:
     odds: list[Any] = [None, 1, "x", [], {}, {"metadata": None}, {"metadata": []}, {"metadata": {"generateName": 1}}]
     for odd in odds:
         assert subject(request(odd)) == Subject("Pod", "", "")
-    for owners in (1, "x", [1, None], [{"controller": "true"}], {"controller": True}):
+    deep: Any = None
+    for _ in range(950):  # what a reader of JSON takes, and str() does not
+        deep = [deep]
+    nested = [{"controller": True, "kind": deep, "name": {}}]
+    for owners in (1, "x", [1, None], [{"controller": "true"}], {"controller": True}, nested):
         assert subject(request({"metadata": {"ownerReferences": owners}})).owner == ""

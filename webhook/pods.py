@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from bandwidth.invalid import Invalid
-from bandwidth.keys import KUBERNETES, Asked, ours
+from bandwidth.keys import BANDWIDTH, INJECT, KUBERNETES, Asked, ours
 from bandwidth.limit import ANNOTATION, Limit, decode, encode
 from bandwidth.policy import Outcome
 from webhook import bounds, obstacles
@@ -151,10 +151,12 @@ def _without_limit(pod: Pod, outcome: Outcome, lines: tuple[str, ...] = ()) -> D
 
 
 def _unheard(says: Asked, outcome: Outcome) -> tuple[str, ...]:
-    """A wish that an opt-out overrules is not silently ignored."""
+    """A wish that an opt-out overrules is not silently ignored, nor one for the loader without a limit."""
     if outcome.opted_out and says.limiting:
         keys = ", ".join(says.limiting)
         return (f"podrate: {keys} has no effect: podrate.io/inject is false here or on the Namespace",)
+    if outcome == Outcome(None) and says.inject():
+        return (f"podrate: {INJECT} asks for no limit by itself; write {BANDWIDTH} beside it",)
     return ()
 
 

@@ -195,6 +195,7 @@ def warned() -> Iterator[Row]:
     """What is accepted with a warning."""
     yield from _pods(keys(egress="63k"), keys(ingress="40G"), keys(bandwidth="10M", burst="2s"))
     yield from _pods(TEN, rules=keys(inject="false"))
+    yield from _pods(keys(inject="true"), keys(inject="once"))
     for alias in KUBERNETES:
         alone, both = pod({}, {alias: "10M"}), pod(keys(bandwidth="1M"), {alias: "10M"})
         what = f"annotation `{alias}: 10M`"

@@ -151,6 +151,14 @@ def test_a_namespace_is_checked_when_it_is_labelled() -> None:
     assert warning == "podrate: pods here will be rejected: PodSecurity level baseline forbids the loader"
 
 
+@pytest.mark.parametrize("word", ["true", "once"])
+def test_the_loader_without_a_limit_is_warned_of(word: str) -> None:
+    wants = pod({"podrate.io/inject": word})
+    (warning,) = of(review(wants)).warnings
+    assert warning == "podrate: podrate.io/inject asks for no limit by itself; write podrate.io/bandwidth beside it"
+    assert not of(review(wants), Namespace("shop", {"podrate.io/egress": "1M"})).warnings
+
+
 @pytest.mark.parametrize("said", ["1M", "bad"])
 def test_a_level_that_comes_after_the_limit_is_warned_of_once(said: str) -> None:
     """Never refused: the level is none of our business, whatever the keys say."""

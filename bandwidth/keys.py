@@ -33,7 +33,6 @@ LONGEST = len(PREFIX) + 63  # characters of a key's name that the API server tak
 
 ABOUT_THE_LIMIT = (BURST, INGRESS_QUEUE, INJECT)  # these ask for no limit by themselves
 LIMITING = tuple(key for key in (*KEYS, *CAPS) if key not in ABOUT_THE_LIMIT)
-LIMITING = tuple(key for key in (*KEYS, *CAPS) if key not in ABOUT_THE_LIMIT)
 EXAMPLES = dict.fromkeys((*KEYS, *CAPS), "10M") | {BURST: "20ms", INGRESS_QUEUE: '"true"', INJECT: '"true"'}
 
 

@@ -107,6 +107,7 @@ def test_a_pod_that_has_its_size_as_a_whole_is_limited(cluster: Cluster, images:
     loader = cluster.get("pod", "whole")["spec"]["initContainers"][0]
     assert loader["resources"]["requests"] == {"cpu": "0", "memory": "0"}
     assert any(f"limit {TEN} is in force" in line for line in cluster.logs("whole", "podrate"))
+    cluster.delete("whole")
 
 
 @pytest.mark.usefixtures("namespaces")

@@ -51,7 +51,7 @@ class Asked:
     @property
     def limiting(self) -> list[str]:
         """The keys that ask for a limit, or cap one."""
-        return [key for key in self.written if key not in ABOUT_THE_LIMIT]
+        return [key for key in self.written if key in LIMITING]
 
     def rate(self, *keys: str) -> tuple[str, int] | None:
         """The first of `keys` that is there, and its rate in bit/s."""

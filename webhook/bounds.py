@@ -108,13 +108,17 @@ def breach(bounds: OfNamespace, requests: Quantities, limits: Quantities) -> Bre
             part, what = _QUOTED.get(key, ("", ""))
             if part and what not in (requests if part == "requests" else limits):
                 said = f"wants {part}.{what} of every container, and the loader has none"
-                return _breach(f"{QUOTA} {name}", said, f"loader.resources.{part}.{what}={_TYPICAL[what]}")
+                return _breach(f"{QUOTA} {name}", said, chart_value(part, what, _TYPICAL[what]))
     return None
 
 
-def _breach(source: str, reason: str, value: str) -> Breach:
-    allowed = "loader.resources in podrate's chart that it allows, or another of its kind"
-    return Breach(source, reason, allowed, f"helm upgrade --reuse-values --set {value}")
+def _breach(source: str, reason: str, example: str) -> Breach:
+    return Breach(source, reason, "loader.resources in podrate's chart that it allows, or another of its kind", example)
+
+
+def chart_value(part: str, what: str, quantity: str) -> str:
+    """How the operator gives every loader `quantity` of `what` as its `part`, requests or limits."""
+    return f"helm upgrade --reuse-values --set loader.resources.{part}.{what}={quantity}"
 
 
 def tight(bounds: OfNamespace, requests: Quantities, limits: Quantities) -> list[str]:
@@ -156,16 +160,16 @@ def with_defaults(ranges: Sequence[Any], requests: Quantities, limits: Quantitie
 
 
 def _outside(item: Mapping[str, Any], requests: Quantities, limits: Quantities) -> Iterator[tuple[str, str]]:
-    """What of the loader is outside of an item of a LimitRange, and the value with which it would be inside."""
+    """What of the loader is outside of an item of a LimitRange, and how it would be inside."""
     for what, least in item["min"].items():
         for part, stated in (("requests", requests), ("limits", limits)):
             if what in stated and number(stated[what]) < number(least):
-                yield f"{part}.{what} of {stated[what]} is below {least}", f"loader.resources.{part}.{what}={least}"
+                yield f"{part}.{what} of {stated[what]} is below {least}", chart_value(part, what, least)
     for what, most in item["max"].items():
         for part, stated in (("limits", limits), ("requests", requests)):
             if what in stated and number(stated[what]) > number(most):
-                yield f"{part}.{what} of {stated[what]} is above {most}", f"loader.resources.{part}.{what}={most}"
+                yield f"{part}.{what} of {stated[what]} is above {most}", chart_value(part, what, most)
     for what, ratio in item["maxLimitRequestRatio"].items():
         if what in requests and what in limits and number(limits[what]) > number(requests[what]) * number(ratio) > 0:
             said = f"limits.{what} of {limits[what]} is more than {ratio} times its request, {requests[what]}"
-            yield said, f"loader.resources.requests.{what}={written(what, number(limits[what]) / number(ratio))}"
+            yield said, chart_value("requests", what, written(what, number(limits[what]) / number(ratio)))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from webhook.bounds import LIMIT_RANGE, Breach, OfNamespace, Quantities, split, with_defaults
+from webhook.bounds import LIMIT_RANGE, Breach, OfNamespace, Quantities, chart_value, split, with_defaults
 from webhook.pod import Pod
 from webhook.quantity import number, quantities, written
 from webhook.sidecar import NAME, Settings
@@ -121,7 +121,7 @@ def _words(
         return (
             f"allows a pod limits.{what} of {bound} times its requests, and {has}",
             "requests in podrate's chart that keep to it, or another LimitRange",
-            f"helm upgrade --reuse-values --set loader.resources.requests.{what}={written(what, more)}",
+            chart_value("requests", what, written(what, more)),
         )
     if crossed.bound == "min":
         return (
@@ -135,11 +135,7 @@ def _words(
         return (
             reason,
             "less for the loader in podrate's chart, or another LimitRange",
-            _smaller(part, what, number(bound)),
+            chart_value(part, what, written(what, number(bound) / 2, most=True)),
         )
     most = written(what, rest, most=True)
     return reason, f"at most {most} for the pod's own containers", f"resources.{part}.{what}: {most}"
-
-
-def _smaller(part: str, what: str, bound: Decimal) -> str:
-    return f"helm upgrade --reuse-values --set loader.resources.{part}.{what}={written(what, bound / 2, most=True)}"

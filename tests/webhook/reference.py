@@ -18,6 +18,7 @@ from tests.webhook.deciding import LIMIT, SETTINGS, loaded, of
 from tests.webhook.reviews import pod, review
 from tests.webhook.test_bounds import limit_range, quota, shop
 from tests.webhook.test_templates import KINDS, applied, workload
+from tests.webhook.test_totals import sized
 from webhook.decision import Decision, unavailable
 from webhook.namespace import ENFORCE, Namespace
 from webhook.unavailable import Unavailable
@@ -133,10 +134,9 @@ def obstacles() -> Iterator[Row]:
         ({"maxLimitRequestRatio": {"cpu": "1"}}, {"cpu": "100m"}, "maxLimitRequestRatio: {cpu: 1}"),
     ):
         namespace = shop(ranges=[limit_range(item, of_type="Pod")])
-        container = {"name": "web", "image": "nginx", "resources": {"requests": of_all, "limits": of_all}}
         (has,) = (f"{quantity} of {what}" for what, quantity in of_all.items())
         what = f"{_written(TEN)} on a pod of {has}, where a LimitRange says of each Pod `{said}`"
-        yield what, of(review(pod(TEN, containers=[container])), namespace)
+        yield what, of(review(sized(of_all)), namespace)
     unstated = replace(SETTINGS, limits={"memory": "64Mi"})
     namespace = shop(quotas=[quota({"limits.cpu": "10"})])
     what = f"{_written(TEN)}, where a ResourceQuota has `limits.cpu`, and the chart's `loader.resources` no cpu limit"
